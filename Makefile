@@ -1,0 +1,59 @@
+# make run     the service, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
+# make test    all tests, on SQLite and on PostgreSQL
+# make check   lint, types, imports, and whether openapi.yaml is current
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: run test check format openapi lock clean
+
+run: $(VENV)/run
+	@$(BIN)/flask db upgrade
+	@exec $(BIN)/flask serve
+
+test: $(VENV)/test
+	$(BIN)/pytest --cov --cov-report=term
+
+check: $(VENV)/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/flask openapi | diff openapi.yaml - || { echo "openapi.yaml is not current: run make openapi"; exit 1; }
+
+format: $(VENV)/test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+openapi: $(VENV)/run
+	$(BIN)/flask openapi --output openapi.yaml
+
+# The newest versions that pyproject.toml allows, for every platform, by hash.
+lock: $(VENV)/test
+	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
+		pyproject.toml --output-file requirements.lock --upgrade
+	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
+		pyproject.toml --extra test --output-file requirements-test.lock --upgrade
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
+
+$(VENV)/python:
+	@test -w . || { echo "Cannot write in this folder: $(CURDIR)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Microblog needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"Name another one: make run PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: requirements.lock | $(VENV)/python
+	@echo "Installing what the service needs ..."
+	@$(PIP_INSTALL) --requirement requirements.lock
+	@touch $@
+
+$(VENV)/test: requirements-test.lock | $(VENV)/run
+	@echo "Installing what the tests need ..."
+	@$(PIP_INSTALL) --requirement requirements-test.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""Microblog: a JSON REST API for users and posts."""

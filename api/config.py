@@ -1,0 +1,155 @@
+"""Every setting with its default; the only reader of the environment."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from dotenv import dotenv_values
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET_KEY_MINIMUM = 32
+
+
+class InvalidSettingError(SystemExit):
+    """A setting that the service cannot start with; ends the process with one line."""
+
+
+def setting(default: Any, meaning: str, *, minimum: int = 0) -> Any:
+    """Declare a setting: its default, what it means (for the README) and the least number allowed."""
+    return field(default=default, metadata={"meaning": meaning, "minimum": minimum})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings. Each is named like the environment variable that sets it."""
+
+    ENVIRONMENT: str = setting(
+        "development",
+        "`production` refuses to start without a `SECRET_KEY`; `development` makes one.",
+    )
+    SECRET_KEY: str = setting(
+        "", "Signs tokens and cursors; at least 32 characters. Made beside the database if not set."
+    )
+    DATABASE_URL: str = setting(
+        "sqlite:///instance/microblog.db",
+        "`sqlite:///file` or `postgresql://user:password@host/name`.",
+    )
+    HOST: str = setting("127.0.0.1", "Address to listen on.")
+    PORT: int = setting(8000, "Port to listen on.", minimum=1)
+    WORKERS: int = setting(1, "Processes that answer requests.", minimum=1)
+    THREADS: int = setting(8, "Threads in each process, and database connections that it keeps.", minimum=1)
+    ACCESS_TOKEN_SECONDS: int = setting(900, "Life of an access token.", minimum=1)
+    REFRESH_TOKEN_SECONDS: int = setting(
+        2_592_000, "Life of a session since its last refresh (30 days).", minimum=1
+    )
+    REFRESH_GRACE_SECONDS: int = setting(
+        10, "For how long a refresh token that was just used gets the same successor."
+    )
+    PASSWORD_HASH_MEMORY: int = setting(
+        19_456, "KiB of memory that Argon2id takes for each password.", minimum=8
+    )
+    PASSWORD_HASH_TIME: int = setting(2, "Passes that Argon2id makes over it.", minimum=1)
+    DATABASE_TIMEOUT_SECONDS: int = setting(
+        5,
+        "Longest wait for a connection or for a lock; a statement may take twice as long.",
+        minimum=1,
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the settings from the environment, and from `.env` what the environment leaves open.
+
+        Raises InvalidSettingError, naming the setting, for a value that cannot be used.
+        """
+        if environment is None:
+            file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
+            environment = {**file, **os.environ}
+        values: dict[str, Any] = {}
+        for known in fields(cls):
+            text = environment.get(known.name)
+            if text:
+                values[known.name] = _number(known, text) if known.type is int else text
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        if self.ENVIRONMENT not in {"development", "production"}:
+            raise InvalidSettingError(
+                f"ENVIRONMENT must be development or production, not {self.ENVIRONMENT!r}."
+            )
+        if self.PORT > 65_535:
+            raise InvalidSettingError(f"PORT must be at most 65535, not {self.PORT}.")
+        url = _database_url(self.DATABASE_URL)
+        folder = _folder(url)
+        object.__setattr__(self, "DATABASE_URL", url.render_as_string(hide_password=False))
+        object.__setattr__(self, "SECRET_KEY", self._secret_key(folder))
+
+    def _secret_key(self, folder: Path) -> str:
+        if len(self.SECRET_KEY) >= SECRET_KEY_MINIMUM:
+            return self.SECRET_KEY
+        if self.SECRET_KEY:
+            raise InvalidSettingError(f"SECRET_KEY must have at least {SECRET_KEY_MINIMUM} characters.")
+        if self.ENVIRONMENT == "production":
+            raise InvalidSettingError("SECRET_KEY must be set in production.")
+        return _kept_secret(folder / "secret_key")
+
+
+def _number(known: Any, text: str) -> int:
+    minimum = known.metadata["minimum"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= minimum):
+        raise InvalidSettingError(f"{known.name} must be a whole number of at least {minimum}, not {text!r}.")
+    return int(text)
+
+
+def _database_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise InvalidSettingError("DATABASE_URL is not a database's address.") from None
+    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+        return url.set(database=str(ROOT / url.database))
+    raise InvalidSettingError("DATABASE_URL must begin with sqlite:///file or postgresql://.")
+
+
+def _folder(url: URL) -> Path:
+    """Return the folder for what the service keeps: where the SQLite file is, else `instance`."""
+    folder = ROOT / "instance"
+    if url.drivername == "sqlite":
+        folder = Path(str(url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidSettingError(f"Cannot make the folder {folder}: {error.strerror}.") from None
+        if not os.access(folder, os.W_OK):
+            raise InvalidSettingError(f"Cannot write in the folder {folder}.")
+    return folder
+
+
+def _kept_secret(path: Path) -> str:
+    """Return the secret kept in a file; make it, readable by its owner alone, where there is none.
+
+    The file appears whole or not at all, so that processes that start together agree on one secret.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(draft, "x", opener=_private, encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(48))
+            with suppress(FileExistsError):  # Another process was first.
+                path.hardlink_to(draft)
+            draft.unlink()
+        return path.read_text("ascii")
+    except OSError as error:
+        raise InvalidSettingError(f"Cannot keep a secret in {path}: {error.strerror}.") from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)
