@@ -1,0 +1,117 @@
+"""The database: `db`, `migrate`, how constraints are named, moments in UTC, transactions on SQLite."""
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from flask import Flask, has_request_context, request
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import BigInteger, Connection, DateTime, Dialect, Integer, MetaData, event
+from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
+from sqlalchemy.types import TypeDecorator
+
+from api.config import ROOT
+
+NAMING_CONVENTION = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC, on databases that keep time zones and on SQLite, which drops them."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Put the time zone back; PostgreSQL gives moments in that of the connection."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    """Return this moment, in UTC."""
+    return datetime.now(UTC)
+
+
+Id = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
+
+
+class Base(DeclarativeBase):
+    """What every model inherits."""
+
+    registry = registry(
+        metadata=MetaData(naming_convention=NAMING_CONVENTION),
+        type_annotation_map={datetime: Moment},
+    )
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Set columns to new values."""
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+
+# A row that was just committed is answered as it is, without being read again.
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+migrate = Migrate(directory=str(ROOT / "migrations"))
+
+# For `db.get_or_404` of a row that is to be changed: others who want to change it wait until the transaction
+# ends, then see its outcome. (SQLite has no row locks: there the whole transaction waits.)
+FOR_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
+
+
+def init_app(app: Flask) -> None:
+    """Connect the application to the database at `DATABASE_URL`."""
+    url: str = app.config["DATABASE_URL"]
+    timeout: int = app.config["DATABASE_TIMEOUT_SECONDS"]
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "hide_parameters": True,  # What people sent does not belong in a log.
+        "pool_size": app.config["THREADS"],
+        "max_overflow": 0,
+        "pool_timeout": timeout,
+        "connect_args": {"timeout": timeout},
+    }
+    if url.startswith("postgresql"):
+        limits = {
+            "lock_timeout": timeout,
+            "statement_timeout": 2 * timeout,
+            "idle_in_transaction_session_timeout": 2 * timeout,
+        }
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] |= {
+            "pool_pre_ping": True,
+            "connect_args": {
+                "connect_timeout": timeout,
+                "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+            },
+        }
+    db.init_app(app)
+    migrate.init_app(app, db)
+    if url.startswith("sqlite"):
+        with app.app_context():
+            event.listen(db.engine, "connect", _prepare_sqlite)
+            event.listen(db.engine, "begin", _begin_sqlite)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # Transactions begin below, not in the driver.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once, except for requests that only read.
+
+    A transaction that reads first and then writes cannot wait for another writer on SQLite: it fails
+    at once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
+    """
+    only_reads = has_request_context() and request.method in {"GET", "HEAD"}
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

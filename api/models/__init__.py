@@ -1,0 +1,7 @@
+"""The tables, one module each. This list is what Alembic and `flask shell` see."""
+
+from api.models.post import Post
+from api.models.session import Session
+from api.models.user import User
+
+__all__ = ["Post", "Session", "User"]

@@ -1,0 +1,39 @@
+"""Where people are signed in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from api.database import Base, Id
+from api.models.user import User
+
+
+class Session(Base):
+    """One sign-in, from which all its tokens descend.
+
+    Tokens are signed statements about this row (its id and generation), so a copy of the table signs
+    nobody in, and deleting the row ends every token at once.
+    """
+
+    __tablename__ = "sessions"
+
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
+    generation: Mapped[int] = mapped_column(default=1)
+    user_agent: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[datetime]
+    refreshed_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+    user: Mapped[User] = relationship(back_populates="sessions")
+
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} of user {self.user_id}>"
