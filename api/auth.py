@@ -1,0 +1,160 @@
+"""Who is calling, and may they."""
+
+import time
+import unicodedata
+from typing import Any, NoReturn, cast
+
+from flask import Flask, current_app, g, request
+from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
+from itsdangerous import BadData
+from sqlalchemy import CursorResult, select, update
+from sqlalchemy.orm import contains_eager
+
+from api.database import db, utc_now
+from api.endpoint import View, operation_of
+from api.errors import KINDS, InputError, Problem
+from api.models import Post, Session, User
+from api.passwords import Passwords
+from api.schema import CONTROL_CHARACTER, normal_email
+from api.signing import signer
+
+REALM = "microblog"
+ACCESS_TOKEN = "access token"  # noqa: S105 -- a purpose, see api.signing.
+
+basic = HTTPBasicAuth(realm=REALM)
+bearer = HTTPTokenAuth("Bearer", realm=REALM)
+
+
+def init_app(app: Flask) -> None:
+    """Make what hashes passwords, with the settings' parameters."""
+    app.extensions["passwords"] = Passwords(
+        memory=app.config["PASSWORD_HASH_MEMORY"], time=app.config["PASSWORD_HASH_TIME"]
+    )
+
+
+def passwords() -> Passwords:
+    """Return what hashes and checks passwords."""
+    return cast("Passwords", current_app.extensions["passwords"])
+
+
+def password_required(view: View) -> View:
+    """Admit callers who send their name (or e-mail address) and password by HTTP Basic (RFC 7617)."""
+    return _secured(view, "basicAuth", basic)
+
+
+def token_required(view: View) -> View:
+    """Admit callers who send an access token as Bearer (RFC 6750)."""
+    return _secured(view, "bearerAuth", bearer)
+
+
+def current_user() -> User:
+    """Return who is calling."""
+    return cast("User", g.flask_httpauth_user)
+
+
+def current_session() -> Session:
+    """Return the session of the caller's token."""
+    return cast("Session", g.session)
+
+
+def ensure_author(post: Post) -> None:
+    """Refuse callers who did not write the post."""
+    if post.user_id != current_user().id:
+        raise Problem("forbidden")
+
+
+def locked_user() -> User:
+    """Return who is calling, read anew, their row locked until the transaction ends.
+
+    Refuses those whose account or session has ended since their token was checked.
+    """
+    mine = select(User).where(User.id == current_user().id).with_for_update(key_share=True)
+    user = db.session.scalar(mine, execution_options={"populate_existing": True})
+    # In a statement of its own, to see what the lock waited for.
+    session = select(Session.id).where(Session.id == current_session().id)
+    if user is None or db.session.scalar(session) is None:
+        raise invalid_token()
+    return user
+
+
+def ensure_password(password: str, member: str) -> None:
+    """Refuse a password that is not the caller's; `member` is where the body has it.
+
+    Ends the transaction, so that none is open while the password is checked.
+    """
+    password_hash = current_user().password_hash
+    db.session.commit()
+    if not passwords().verify(password_hash, password):
+        kind = KINDS["wrong_password"]
+        raise Problem(kind.code, errors=[InputError("pointer", f"/{member}", kind.code, kind.detail)])
+
+
+def _secured(view: View, scheme: str, guard: Any) -> View:
+    operation = operation_of(view)
+    operation.security = scheme
+    operation.failures |= {401}
+    return cast("View", guard.login_required(view))
+
+
+@basic.verify_password
+def _user_with_password(name: str, password: str) -> User | None:
+    """Return the user if the password is theirs, with the transaction open that their row is locked in."""
+    # flask-httpauth reads credentials whatever their scheme is called.
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    if not name or scheme.lower() != "basic" or CONTROL_CHARACTER.search(name):
+        return None
+    column = User.folded_email if "@" in name else User.folded_username
+    name = normal_email(name) or name
+    found = select(User).where(column == name.lower())
+    user = db.session.scalar(found, execution_options={"populate_existing": True})
+    password_hash = user.password_hash if user else None
+    db.session.commit()
+    password = unicodedata.normalize("NFC", password)
+    if not passwords().verify(password_hash, password) or not user or not password_hash:
+        return None
+    new_hash = password_hash
+    if passwords().is_outdated(password_hash):
+        new_hash = passwords().hash(password)
+    # Had the hash been changed since it was read, this would find no row: then all begins again.
+    claim = update(User).where(User.id == user.id, User.password_hash == password_hash)
+    claimed = cast("CursorResult[Any]", db.session.execute(claim.values(password_hash=new_hash)))
+    return user if claimed.rowcount else _user_with_password(name, password)
+
+
+@basic.error_handler
+def _refuse_password(_status: int) -> NoReturn:
+    headers = {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
+    code = "invalid_credentials" if "Authorization" in request.headers else "authentication_required"
+    raise Problem(code, headers=headers)
+
+
+@bearer.verify_token
+def _user_with_token(token: str) -> User | None:
+    """Return whose token this is, if it is an access token and its session goes on."""
+    try:
+        session_id, expires_at = signer(ACCESS_TOKEN).loads(token)
+    except BadData:
+        return None
+    if expires_at <= time.time():
+        return None
+    g.session = db.session.scalar(
+        select(Session)
+        .join(Session.user)
+        .options(contains_eager(Session.user))
+        .where(Session.id == session_id, Session.expires_at > utc_now())
+    )
+    return g.session and cast("User", g.session.user)
+
+
+@bearer.error_handler
+def _refuse_token(_status: int) -> NoReturn:
+    if request.headers.get("Authorization", "").partition(" ")[0].lower() == "bearer":
+        raise invalid_token()
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
+    raise Problem("authentication_required", headers=headers)
+
+
+def invalid_token() -> Problem:
+    """Return the answer to a token that is not good (RFC 6750, section 3.1)."""
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_token"'}
+    return Problem("invalid_token", headers=headers)

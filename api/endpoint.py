@@ -1,0 +1,114 @@
+"""The decorators that say what an endpoint takes and gives.
+
+They do it, and record it for the contract. They stand in the order of a request: who may call
+(`api.auth`), what comes in, what goes out, what else can happen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Literal
+
+import orjson
+from flask import Response, make_response, request
+from marshmallow import ValidationError
+
+from api.body import json_object
+from api.errors import Problem, input_errors
+from api.schema import BaseSchema, QuerySchema, refusal
+
+View = Callable[..., Any]
+
+NO_PARAMETERS = QuerySchema()
+
+
+@dataclass
+class Operation:
+    """What the decorators said about one endpoint."""
+
+    security: str | None = None
+    query: BaseSchema | None = None
+    body: BaseSchema | None = None
+    answer: BaseSchema | None = None
+    status: int = 204
+    failures: set[int] = field(default_factory=set)
+
+
+def operation_of(view: View) -> Operation:
+    """Return what has been recorded about a view, to read it or to add to it."""
+    operation: Operation = view.__dict__.setdefault("operation", Operation())
+    return operation
+
+
+def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> Callable[[View], View]:
+    """Load the body, or the query, with a schema and pass what comes of it to the view."""
+
+    def decorate(view: View) -> View:
+        operation = operation_of(view)
+        operation.failures |= {400, 422}
+        if location == "json":
+            operation.body = schema
+            operation.failures |= {413, 415}
+        else:
+            operation.query = schema
+
+        @wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            loaded = schema.load(json_object()) if location == "json" else _load_query(schema)
+            return view(*args, loaded, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def returns(schema: BaseSchema | None = None, status: int | None = None) -> Callable[[View], View]:
+    """Answer with what the view returns, dumped with a schema (200); without one, with nothing (204).
+
+    A view may return a pair: what to dump, and headers. One that answers 201 gives `Location`.
+    """
+
+    status = status or (200 if schema else 204)
+
+    def decorate(view: View) -> View:
+        operation = operation_of(view)
+        operation.answer = schema
+        operation.status = status
+        operation.failures |= {422}
+
+        @wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Response:
+            if operation.query is None:
+                _load_query(NO_PARAMETERS)
+            result = view(*args, **kwargs)
+            body, headers = result if isinstance(result, tuple) else (result, {})
+            if schema is None:
+                return make_response(b"", status, headers)
+            dumped = schema.dump(body)
+            headers = {"Content-Type": "application/json", **schema.headers(dumped), **headers}
+            return make_response(orjson.dumps(dumped), status, headers)
+
+        return wrapper
+
+    return decorate
+
+
+def fails(*statuses: int) -> Callable[[View], View]:
+    """Record the errors that cannot be inferred from the other decorators and the URL."""
+
+    def decorate(view: View) -> View:
+        operation_of(view).failures |= set(statuses)
+        return view
+
+    return decorate
+
+
+def _load_query(schema: BaseSchema) -> Any:
+    try:
+        for name, values in request.args.lists():
+            if len(values) > 1:
+                raise refusal("repeated", "May be given once only.", name)
+        return schema.load(request.args.to_dict())
+    except ValidationError as error:
+        errors = input_errors(error.messages_dict, "parameter")
+        raise Problem("invalid_input", errors=errors) from None

@@ -1,0 +1,223 @@
+"""The contract: an OpenAPI 3.1 document, made of what `api.endpoint` recorded."""
+
+import inspect
+import re
+import sys
+from http import HTTPStatus
+from typing import Any
+
+import yaml
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+from marshmallow import Schema, fields
+from werkzeug.routing import Rule
+
+from api.endpoint import Operation, View, operation_of
+from api.errors import BY_STATUS, ProblemSchema, phrase
+from api.schema import BaseSchema
+
+TITLE = "Microblog"
+VERSION = "0.1.0"
+DESCRIPTION = """\
+Users and posts. Anybody may read; whoever signs in may write.
+
+- Register with `POST /users`, sign in with `POST /tokens`, then send the access token as
+  `Authorization: Bearer …`.
+- A list is `{"items": […], "next_cursor": …, "prev_cursor": …}`. Cursors are opaque: pass one
+  back as `cursor`.
+- An error is a problem document (RFC 9457). Programs switch on its `code`; people read its `detail`;
+  `errors` names the values that are wrong.
+- Ids are whole numbers below 2^63. Moments are RFC 3339 in UTC. Lengths of text count code points after NFC
+  normalisation.
+- Members and parameters that the service does not know are refused, not ignored.
+"""
+SECURITY_SCHEMES = {
+    "basicAuth": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "Your username or e-mail address, and your password.",
+    },
+    "bearerAuth": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access token from `POST /tokens`.",
+    },
+}
+HEADERS = {
+    "X-Request-Id": "Names this request in the service's log.",
+    "Location": "Where the new resource is.",
+    "WWW-Authenticate": "How to authenticate (RFC 9110, section 11.6.1).",
+    "Retry-After": "After how many seconds to try again.",
+}
+METHODS = ("get", "put", "post", "delete", "patch")
+
+
+def document(app: Flask, prefix: str) -> dict[str, Any]:
+    """Return the OpenAPI document of the application's routes below a prefix."""
+    plugin: Any = MarshmallowPlugin(schema_name_resolver=_component_name)
+    spec = APISpec(
+        title=TITLE,
+        version=VERSION,
+        openapi_version="3.1.0",
+        info={
+            "description": DESCRIPTION,
+            "contact": {"name": "Whoever runs this service"},
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        servers=[{"url": prefix, "description": "This service."}],
+        plugins=[plugin],
+    )
+    for name, scheme in SECURITY_SCHEMES.items():
+        spec.components.security_scheme(name, scheme)
+    for name, description in HEADERS.items():
+        spec.components.header(name, {"description": description, "schema": {"type": "string"}})
+    spec.components.response("Problem", _problem(500))
+    described: set[str] = set()
+    for rule in sorted(app.url_map.iter_rules(), key=_place):
+        if not rule.rule.startswith(prefix):
+            continue
+        view = app.view_functions[rule.endpoint]
+        tag = rule.endpoint.partition(".")[0]
+        if tag not in described:
+            module = sys.modules[view.__module__]
+            spec.tag({"name": tag, "description": inspect.getdoc(module)})
+            described.add(tag)
+        path = re.sub("<[^>]*?(\\w+)>", r"{\1}", rule.rule.removeprefix(prefix))
+        spec.path(path, operations={_method(rule): _operation(spec, rule, view, tag)})
+    for schema, name in plugin.converter.refs.items():
+        spec.components.schemas[name]["description"] = inspect.getdoc(schema[0])
+    return {"openapi": "3.1.0", **spec.to_dict()}
+
+
+def as_yaml(contract: dict[str, Any]) -> str:
+    """Return a document as the file `openapi.yaml` has it."""
+    return yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as such, and what stands twice twice."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def example_of(schema: Schema) -> dict[str, Any]:
+    """Return an example of what a schema describes, made of the examples of its fields."""
+    return {name: _field_example(shown) for name, shown in schema.fields.items()}
+
+
+def _field_example(shown: fields.Field[Any]) -> Any:
+    match shown:
+        case fields.Nested():
+            return example_of(shown.schema)
+        case fields.List():
+            return [_field_example(shown.inner)]
+        case _:
+            return shown.metadata["example"]
+
+
+def _place(rule: Rule) -> tuple[str, int]:
+    return rule.rule, METHODS.index(_method(rule))
+
+
+def _method(rule: Rule) -> str:
+    return next(method for method in METHODS if method.upper() in (rule.methods or ()))
+
+
+def _operation(spec: APISpec, rule: Rule, view: View, tag: str) -> dict[str, Any]:
+    operation = operation_of(view)
+    summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
+    parameters = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
+    if operation.query:
+        parameters += _query_parameters(spec, operation.query)
+    first, *others = view.__name__.split("_")
+    result: dict[str, Any] = {
+        "operationId": first + "".join(word.capitalize() for word in others),
+        "summary": summary.removesuffix("."),
+        "description": " ".join((description or summary).split()),
+        "tags": [tag],
+        "security": [{operation.security: []}] if operation.security else [],
+        "parameters": parameters,
+        "responses": _responses(spec, operation, rule),
+    }
+    if operation.body:
+        result["requestBody"] = {
+            "required": True,
+            "content": _content(operation.body),
+        }
+    return result
+
+
+def _path_parameter(rule: Rule, name: str) -> dict[str, Any]:
+    converter: Any = rule._converters[name]  # Werkzeug has no other way to ask.
+    return {"name": name, "in": "path", "required": True, **converter.describe(name)}
+
+
+def _query_parameters(spec: APISpec, query: BaseSchema) -> list[dict[str, Any]]:
+    plugin: Any = spec.plugins[0]
+    parameters = []
+    for name, field in query.fields.items():
+        schema = plugin.converter.field2property(field)
+        parameter = {"name": name, "in": "query", "required": field.required}
+        parameter["description"] = schema.pop("description")
+        parameters.append({**parameter, "schema": schema})
+    return parameters
+
+
+def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any]:
+    status = operation.status
+    answer: dict[str, Any] = {"description": phrase(status)}
+    answer["headers"] = {"X-Request-Id": "X-Request-Id"}
+    if status == HTTPStatus.CREATED:
+        answer["headers"]["Location"] = "Location"
+    if operation.answer:
+        answer["content"] = _content(operation.answer)
+        for name, description in operation.answer.HEADERS.items():
+            answer["headers"][name] = {"description": description, "schema": {"type": "string"}}
+    responses: dict[str, Any] = {str(status): answer}
+    for failure in sorted(operation.failures | ({404} if rule.arguments else set())):
+        name = phrase(failure).replace(" ", "")
+        if name not in spec.components.responses:
+            spec.components.response(name, _problem(failure))
+        responses[str(failure)] = name
+    return {**responses, "default": "Problem"}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    kind = BY_STATUS[status]
+    example = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": status,
+        "detail": kind.detail,
+        "code": kind.code,
+        "request_id": "5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f",
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
+        example["errors"] = [{"pointer": "/body", **too_long}]
+    headers = {"X-Request-Id": "X-Request-Id"}
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        headers["Retry-After"] = "Retry-After"
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "WWW-Authenticate"
+    return {
+        "description": kind.title if status < 500 else "Any other problem",
+        "headers": headers,
+        "content": {"application/problem+json": {"schema": ProblemSchema(), "example": example}},
+    }
+
+
+def _content(schema: BaseSchema) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, "example": example_of(schema)}}
+
+
+def _component_name(schema: Any) -> str:
+    return type(schema).__name__.removesuffix("Schema")
