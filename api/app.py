@@ -1,0 +1,57 @@
+"""The one place where the parts meet; read from top to bottom."""
+
+from uuid import uuid4
+
+from flask import Flask, Response, g
+
+from api import auth, body, cli, database, docs, errors, health
+from api.config import Config
+from api.converters import IdConverter, UsernameConverter
+from api.posts.routes import posts
+from api.tokens.routes import tokens
+from api.users.routes import users
+
+API_PREFIX = "/api/v1"
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Return the application, with the settings given or else those of the environment."""
+    app = Flask(__name__, static_folder=None)
+    app.response_class = ApiResponse
+    app.config.from_object(config or Config.from_environment())
+
+    # An address is written in one way: what differs by a slash is not found, rather than redirected.
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.converters |= {"int": IdConverter, "username": UsernameConverter}
+
+    app.before_request(_name_request)
+    app.after_request(_add_headers)
+    database.init_app(app)
+    errors.init_app(app)
+    body.init_app(app)
+    auth.init_app(app)
+
+    for resource in (users, posts, tokens):
+        app.register_blueprint(resource, url_prefix=API_PREFIX)
+    docs.init_app(app, API_PREFIX)
+    app.register_blueprint(health.health)
+    cli.init_app(app, API_PREFIX)
+    return app
+
+
+class ApiResponse(Response):
+    """An answer has a content type only if it is said which."""
+
+    default_mimetype = None
+
+
+def _name_request() -> None:
+    g.request_id = uuid4().hex
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

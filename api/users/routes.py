@@ -1,0 +1,140 @@
+"""Users: anybody may register and be looked up; what is under `/me` is the caller's own."""
+
+from typing import Any
+
+from flask import Blueprint, url_for
+from sqlalchemy import delete
+
+from api.auth import (
+    current_session,
+    current_user,
+    ensure_password,
+    locked_user,
+    passwords,
+    token_required,
+)
+from api.database import db
+from api.endpoint import accepts, fails, returns
+from api.models import Session, User
+from api.pagination import Page, page_of, paginate
+from api.users.queries import all_users, user_named, users_with_prefix
+from api.users.schemas import (
+    AccountDeleteSchema,
+    AccountSchema,
+    AccountUpdateSchema,
+    PasswordChangeSchema,
+    UserCreateSchema,
+    UserQuery,
+    UserSchema,
+    ensure_no_name,
+)
+
+users = Blueprint("users", __name__)
+
+
+@users.post("/users")
+@accepts(UserCreateSchema())
+@returns(AccountSchema(), 201)
+@fails(409)
+def create_user(fields: dict[str, Any]) -> Any:
+    """Register.
+
+    Then sign in with `POST /tokens`. A name or an e-mail address that somebody has already, in whatever
+    case, is a 409 whose `errors` say which.
+    """
+    password_hash = passwords().hash(fields.pop("password"))
+    user = User(password_hash=password_hash, **fields)
+    db.session.add(user)
+    db.session.commit()
+    return user, {"Location": url_for(".get_user", username=user.username)}
+
+
+@users.get("/users")
+@accepts(UserQuery(), location="query")
+@returns(page_of(UserSchema))
+def list_users(query: dict[str, Any]) -> Page:
+    """List users.
+
+    The newest come first; with `q`, those whose names begin with it, sorted by name.
+    """
+    if "q" in query:
+        users_found = users_with_prefix(query["q"])
+        return paginate(users_found, query, key=User.folded_username, ascending=True)
+    return paginate(all_users(), query)
+
+
+@users.get("/users/<username:username>")
+@returns(UserSchema())
+def get_user(username: str) -> User:
+    """Get a user's public profile.
+
+    The name may be given in any case.
+    """
+    user: User = db.first_or_404(user_named(username))
+    return user
+
+
+@users.get("/me")
+@token_required
+@returns(AccountSchema())
+def get_account() -> User:
+    """Get your account.
+
+    This is your profile and what only you see of it.
+    """
+    return current_user()
+
+
+@users.patch("/me")
+@token_required
+@accepts(AccountUpdateSchema())
+@returns(AccountSchema())
+@fails(403, 409)
+def update_account(changes: dict[str, Any]) -> User:
+    """Edit your account.
+
+    Members that are left out stay as they are. Whoever changes the e-mail address must give the current
+    password as well.
+    """
+    password = changes.pop("current_password", None)
+    if "email" in changes:
+        ensure_password(password, "current_password")
+    user = locked_user()
+    user.update(changes)
+    db.session.commit()
+    return user
+
+
+@users.delete("/me")
+@token_required
+@accepts(AccountDeleteSchema())
+@returns()
+@fails(403)
+def delete_account(fields: dict[str, str]) -> None:
+    """Delete your account.
+
+    Removes all that you wrote and ends all your sessions, for good.
+    """
+    ensure_password(fields["password"], "password")
+    db.session.delete(locked_user())
+    db.session.commit()
+
+
+@users.put("/me/password")
+@token_required
+@accepts(PasswordChangeSchema())
+@returns()
+@fails(403, 409)
+def change_password(fields: dict[str, str]) -> None:
+    """Change your password.
+
+    Ends all your sessions but the one that asks.
+    """
+    user = current_user()
+    ensure_no_name(fields["new_password"], user.username, user.email, "new_password")
+    ensure_password(fields["current_password"], "current_password")
+    user.password_hash = passwords().hash(fields["new_password"])
+    # First the user, whose row a sign-in with the old password waits for; then its session, if any.
+    db.session.flush()
+    db.session.execute(delete(Session).where(Session.user_id == user.id, Session.id != current_session().id))
+    db.session.commit()
