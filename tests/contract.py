@@ -1,0 +1,125 @@
+"""Checks answers against `openapi.yaml`."""
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator, FormatChecker
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+from werkzeug.test import TestResponse
+
+CONTRACT_FILE = Path(__file__).parent.parent / "openapi.yaml"
+CONTRACT: dict[str, Any] = yaml.safe_load(CONTRACT_FILE.read_text("utf-8"))
+PREFIX: str = CONTRACT["servers"][0]["url"]
+URI = "urn:contract"
+
+# Every answer may have these; all others are in the contract where they occur.
+COMMON_HEADERS = {"Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options"}
+# What any address may answer, whatever is asked of it.
+COMMON_STATUSES = {400, 405, 413, 500, 503}
+
+
+def _closed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the contract with its schemas closed: what is not in it must not be answered."""
+    closed = copy.deepcopy(document)
+    for schema in closed["components"]["schemas"].values():
+        schema["additionalProperties"] = False
+    return closed
+
+
+REGISTRY: Any = Registry().with_resource(URI, DRAFT202012.create_resource(_closed(CONTRACT)))
+
+
+def resolve(node: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference into the components, if there is one."""
+    reference = node.get("$ref")
+    if reference is None:
+        return node
+    _, _, kind, name = reference.split("/")
+    found: dict[str, Any] = CONTRACT["components"][kind][name]
+    return found
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give each operation of the contract: method, path template, operation."""
+    for path, item in CONTRACT["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), path, operation
+
+
+def example_path(path: str, operation: dict[str, Any]) -> str:
+    """Fill in a path template with the examples of its parameters."""
+    for parameter in operation["parameters"]:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
+    return path
+
+
+def schema_errors(schema: dict[str, Any], value: Any) -> list[str]:
+    """Say how a value differs from a schema of the contract."""
+    reference = schema.get("$ref")
+    rooted = {"$ref": f"{URI}{reference}"} if reference else schema
+    validator = Draft202012Validator(rooted, registry=REGISTRY, format_checker=FormatChecker())
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def check(method: str, path: str, response: TestResponse) -> None:
+    """Assert that an answer is one that the contract promises."""
+    status = response.status_code
+    operation = _operation(method, path)
+    if operation is None:
+        assert status in {400, 404, 405, 413}, f"{method} {path} is not in the contract"
+        answer = CONTRACT["components"]["responses"]["Problem"]
+    elif str(status) in operation["responses"]:
+        answer = resolve(operation["responses"][str(status)])
+    else:
+        assert status in COMMON_STATUSES, f"{method} {path} does not promise {status}"
+        answer = resolve(operation["responses"]["default"])
+    _check_headers(answer, response)
+    _check_body(method, answer, response)
+
+
+def _operation(method: str, path: str) -> dict[str, Any] | None:
+    """Return the operation that a request is for; templates give way to literal paths."""
+    wanted = {"HEAD": "GET"}.get(method, method).lower()
+    for template in sorted(CONTRACT["paths"], key=lambda template: template.count("{")):
+        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
+        if re.fullmatch(PREFIX + pattern, path):
+            operation: dict[str, Any] | None = CONTRACT["paths"][template].get(wanted)
+            return operation
+    return None
+
+
+def _check_headers(answer: dict[str, Any], response: TestResponse) -> None:
+    promised = set(answer["headers"])
+    optional = {"Link", "Allow", "Retry-After"}
+    given = set(response.headers.keys())
+    assert promised - optional <= given, f"missing headers: {promised - given}"
+    unknown = given - promised - COMMON_HEADERS - optional
+    assert not unknown, f"headers that are not in the contract: {unknown}"
+
+
+def _check_body(method: str, answer: dict[str, Any], response: TestResponse) -> None:
+    content = answer.get("content")
+    if content is None:
+        assert not response.data
+        assert "Content-Type" not in response.headers
+        return
+    assert response.content_type in content
+    if method != "HEAD":
+        assert not schema_errors(content[response.content_type]["schema"], response.json)
+
+
+class ContractClient(FlaskClient):
+    """A test client that checks every answer, and takes paths as the contract writes them."""
+
+    def open(self, path: str, **kwargs: Any) -> TestResponse:  # type: ignore[override]
+        """Send a request to a path of the contract, and check the answer."""
+        response = super().open(PREFIX + path, **kwargs)
+        check(kwargs["method"], PREFIX + path.partition("?")[0], response)
+        return response

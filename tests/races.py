@@ -1,0 +1,50 @@
+"""Requests that meet: several at once, or one in the middle of another."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import Context
+from threading import Barrier
+from typing import TypeVar
+
+from flask import Flask
+from sqlalchemy import event
+
+from api.database import db
+
+Result = TypeVar("Result")
+
+# When the next transaction has ended; and, within it, when its first statement has been answered.
+TRANSACTION_ENDED = "checkin"
+STATEMENT_ANSWERED = "after_cursor_execute"
+
+
+def at_once(*calls: Callable[[], Result]) -> list[Result]:
+    """Make calls in threads that start together; return what they gave, in the order of the calls."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], Result]) -> Result:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
+
+
+@contextmanager
+def meanwhile(app: Flask, action: Callable[[], object], when: str = TRANSACTION_ENDED) -> Iterator[None]:
+    """Do something once in the middle of the request that follows, as another request of its own."""
+    pending = [action]
+
+    def act(*_of_the_event: object) -> None:
+        if pending:
+            Context().run(pending.pop())
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, when, act)
+    try:
+        yield
+    finally:
+        event.remove(engine, when, act)
+    assert not pending, "The moment never came."

@@ -1,0 +1,88 @@
+"""The service as people run it: processes of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import orjson
+
+from api.config import ROOT
+
+PATIENCE_SECONDS = 60
+
+
+class Server:
+    """A running service, and what it printed."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    def get(self, path: str) -> tuple[int, object]:
+        """Return the status and the JSON at a path."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, orjson.loads(response.read())
+        finally:
+            connection.close()
+
+    def output(self) -> list[str]:
+        """Return the lines printed, without granian's advice on the number of threads."""
+        lines = self._log.read_text("utf-8").splitlines()
+        return [line for line in lines if "Configuration allows spawning" not in line]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_server(folder: Path, **settings: str) -> Iterator[Server]:
+    """Migrate a database and serve it on a free port, with its files and log in a folder."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "DATABASE_URL": f"sqlite:///{folder}/microblog.db",
+        "PORT": str(port),
+        **settings,
+    }
+    flask = [sys.executable, "-m", "flask"]
+    subprocess.run([*flask, "db", "upgrade"], cwd=ROOT, env=environment, check=True)
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*flask, "serve"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    server = Server(port, log)
+    try:
+        _wait_for(server, process)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_SECONDS)
+
+
+def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        assert process.poll() is None, server.output()
+        assert time.monotonic() < deadline, server.output()
+        try:
+            server.get("/livez")
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return

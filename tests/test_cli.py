@@ -1,0 +1,94 @@
+"""The `flask` commands, and the server that one of them starts."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from flask import Flask
+from flask.cli import FlaskGroup
+
+from api.cli import ensure_free
+from api.database import db
+from api.models import Post, Session, User
+from tests.contract import CONTRACT_FILE
+from tests.server import Server
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        yield taken.getsockname()[1]
+
+
+def test_flask_openapi_prints_the_contract(migrated_app: Flask) -> None:
+    result = migrated_app.test_cli_runner().invoke(args=["openapi"])
+
+    assert result.output == CONTRACT_FILE.read_text("utf-8")
+
+
+def test_flask_openapi_writes_the_contract_to_a_file(migrated_app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "openapi.yaml"
+
+    result = migrated_app.test_cli_runner().invoke(args=["openapi", "--output", str(file)])
+
+    assert result.exit_code == 0
+    assert file.read_bytes() == CONTRACT_FILE.read_bytes()
+
+
+def test_flask_routes_lists_the_endpoints(migrated_app: Flask) -> None:
+    result = CliRunner().invoke(FlaskGroup(create_app=lambda: migrated_app), ["routes"])
+
+    assert re.search(r"posts\.create_post +POST +/api/v1/posts", result.output)
+
+
+def test_flask_shell_has_the_database_and_the_models_at_hand(migrated_app: Flask) -> None:
+    with migrated_app.app_context():
+        context = migrated_app.make_shell_context()
+
+    assert [context[name] for name in ("db", "User", "Post", "Session")] == [
+        db,
+        User,
+        Post,
+        Session,
+    ]
+
+
+def test_models_show_themselves_and_know_each_other(app: Flask) -> None:
+    with app.app_context():
+        ann = User(username="ann", email="ann@example.com", password_hash="-")
+        post = Post(body="Hello.", author=ann)
+        db.session.add(post)
+        db.session.commit()
+
+        assert db.session.scalars(ann.posts.select()).all() == [post]
+        assert (repr(ann), repr(post)) == ("<User ann>", f"<Post {post.id} 'Hello.'>")
+        assert repr(Session(id=1, user_id=2)) == "<Session 1 of user 2>"
+
+
+class TestServe:
+    def test_answers_and_says_where(self, server: Server) -> None:
+        assert server.get("/livez") == (200, {"status": "ok"})
+        assert server.output() == [
+            f"Microblog listens on {server.url}",
+            f"Its documentation is at {server.url}/docs",
+        ]
+
+    def test_refuses_a_port_that_is_taken_with_one_line(self, taken_port: int) -> None:
+        with pytest.raises(click.ClickException) as refused:
+            ensure_free("127.0.0.1", taken_port)
+
+        assert (
+            refused.value.message
+            == f"Port {taken_port} is taken; choose another, for example PORT={taken_port + 1}."
+        )
+
+    @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+    def test_refuses_an_address_that_is_not_its_own_with_one_line(self, host: str) -> None:
+        with pytest.raises(click.ClickException, match=f"^Cannot listen on {host}, port 8000: .*\\.$"):
+            ensure_free(host, 8000)

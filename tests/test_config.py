@@ -1,0 +1,133 @@
+"""Settings: each is read, checked and explained."""
+
+import os
+import re
+import stat
+from dataclasses import fields
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from api.config import ROOT, Config, InvalidSettingError
+
+SECRET = "s" * 32
+
+
+def config_from(**environment: str) -> Config:
+    """Return the settings that an environment gives."""
+    return Config.from_environment(
+        {"DATABASE_URL": "postgresql://host/name", "SECRET_KEY": SECRET} | environment
+    )
+
+
+def secret_beside(url: str) -> str:
+    """Return the secret that a process finds beside a database."""
+    return Config(DATABASE_URL=url).SECRET_KEY
+
+
+def test_numbers_and_texts_are_read() -> None:
+    config = config_from(PORT="8080", HOST="0.0.0.0", ENVIRONMENT="production")  # noqa: S104 -- not bound.
+
+    assert (config.PORT, config.HOST, config.ENVIRONMENT) == (8080, "0.0.0.0", "production")  # noqa: S104
+
+
+def test_what_is_not_set_or_empty_has_its_default() -> None:
+    assert config_from(PORT="").PORT == 8000
+
+
+def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(f"PORT=8001\nHOST=::1\nSECRET_KEY={SECRET}\nWORKERS\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT", "8002")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://host/name")
+
+    config = Config.from_environment()
+
+    assert (config.HOST, config.PORT, config.WORKERS) == ("::1", 8002, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgres://ann:pw@host/name", "postgresql+psycopg://ann:pw@host/name"),
+        ("postgresql://host/name", "postgresql+psycopg://host/name"),
+        ("postgresql+psycopg://host/name", "postgresql+psycopg://host/name"),
+        ("sqlite:///instance/x.db", f"sqlite:///{ROOT}/instance/x.db"),
+    ],
+)
+def test_database_addresses_are_taken_as_people_write_them(url: str, expected: str) -> None:
+    config = config_from(DATABASE_URL=url)
+
+    assert config.DATABASE_URL == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({"PORT": "abc"}, "PORT must be a whole number of at least 1, not 'abc'."),
+        ({"PORT": "0"}, "PORT must be a whole number of at least 1, not '0'."),
+        ({"PORT": "65536"}, "PORT must be at most 65535, not 65536."),
+        ({"THREADS": "-1"}, "THREADS must be a whole number of at least 1, not '-1'."),
+        ({"WORKERS": "²"}, "WORKERS must be a whole number of at least 1, not '²'."),
+        ({"WORKERS": "9" * 5000}, "WORKERS must be a whole number of at least 1"),
+        ({"ENVIRONMENT": "prod"}, "ENVIRONMENT must be development or production, not 'prod'."),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters."),
+        ({"SECRET_KEY": "", "ENVIRONMENT": "production"}, "SECRET_KEY must be set in production."),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a database's address."),
+        ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must begin with"),
+        ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
+        ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "Cannot make the folder /dev/null/x"),
+    ],
+)
+def test_what_cannot_be_used_ends_the_start_with_one_line(
+    environment: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=re.escape(complaint)) as refused:
+        config_from(**environment)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # The tests may run as root.
+
+    with pytest.raises(InvalidSettingError, match="Cannot write in the folder"):
+        config_from(DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
+
+
+class TestSecretKey:
+    def test_is_made_beside_the_database_for_its_owner_alone_and_kept(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/new/x.db"
+
+        secret = secret_beside(url)
+
+        kept = tmp_path / "new" / "secret_key"
+        assert len(secret) >= 32
+        assert secret == kept.read_text("ascii") == secret_beside(url)
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert [path.name for path in kept.parent.iterdir()] == ["secret_key"]
+
+    def test_is_one_for_all_processes_that_start_together(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/x.db"
+
+        with get_context("spawn").Pool(4) as pool:
+            secrets = pool.map(secret_beside, [url] * 16, chunksize=1)
+
+        assert len(set(secrets)) == 1
+
+    def test_that_cannot_be_kept_ends_the_start_with_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "secret_key").mkdir()
+
+        with pytest.raises(InvalidSettingError, match="Cannot keep a secret in"):
+            secret_beside(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = []
+    for known in fields(Config):
+        default = f"`{known.default}`" if known.default != "" else ""
+        rows.append(f"| `{known.name}` | {default} | {known.metadata['meaning']} |")
+
+    assert "\n".join(rows) in readme

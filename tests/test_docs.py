@@ -1,0 +1,79 @@
+"""The contract as people read it."""
+
+import re
+
+import orjson
+import pytest
+import yaml
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.errors import KINDS
+from tests.contract import CONTRACT, CONTRACT_FILE
+
+
+@pytest.fixture
+def site(migrated_app: Flask) -> FlaskClient:
+    """A client for what is not in the contract."""
+    return migrated_app.test_client()
+
+
+class TestDocument:
+    def test_is_served_as_yaml_as_it_is_committed(self, site: FlaskClient) -> None:
+        response = site.get("/openapi.yaml")
+
+        assert response.content_type == "application/yaml"
+        assert response.data == CONTRACT_FILE.read_bytes()
+
+    def test_is_served_as_json_with_the_same_content(self, site: FlaskClient) -> None:
+        response = site.get("/openapi.json")
+
+        assert response.content_type == "application/json"
+        assert orjson.loads(response.data) == CONTRACT == yaml.safe_load(CONTRACT_FILE.read_bytes())
+
+    @pytest.mark.parametrize("path", ["/openapi.yaml", "/openapi.json", "/docs", "/docs/problems"])
+    def test_is_not_sent_again_to_who_has_it(self, site: FlaskClient, path: str) -> None:
+        etag = site.get(path).headers["ETag"]
+
+        response = site.get(path, headers={"If-None-Match": etag})
+
+        assert response.status_code == 304
+        assert response.data == b""
+        assert response.headers["ETag"] == etag
+
+
+class TestPages:
+    @pytest.mark.parametrize("path", ["/docs", "/docs/problems"])
+    def test_get_all_from_this_service(self, site: FlaskClient, path: str) -> None:
+        response = site.get(path)
+
+        links = re.findall(r'(?:src|href)="([^"]*)"', response.text)
+        base = path.rpartition("/")[0]
+        assert links
+        assert all("://" not in link for link in links)
+        for link in links:
+            with site.get(f"{base}/{link}") as found:
+                assert found.status_code == 200, link
+        policy = response.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+
+    def test_explain_every_problem_at_its_anchor(self, site: FlaskClient) -> None:
+        page = site.get("/docs/problems").text
+
+        for kind in KINDS.values():
+            assert f'id="{kind.type.partition("#")[2]}"' in page
+
+    def test_have_no_others(self, site: FlaskClient) -> None:
+        response = site.get("/docs/../config.py")
+
+        assert response.status_code == 404
+        assert response.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_health_is_answered(site: FlaskClient, path: str) -> None:
+    response = site.get(path)
+
+    assert response.status_code == 200
+    assert response.json == {"status": "ok"}

@@ -1,0 +1,447 @@
+"""Failures inside the service, and addresses that there are not: each leaves as a problem document."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask_migrate
+import pytest
+from flask import Flask, abort
+from sqlalchemy import text, update
+from werkzeug.exceptions import ServiceUnavailable
+
+from api.database import db
+from api.models import Post, User
+from api.passwords import HashingBusyError
+from tests.conftest import DATABASES
+from tests.contract import CONTRACT, PREFIX, ContractClient, example_path, operations
+from tests.factories import Factory, Member
+from tests.problems import assert_problem
+from tests.races import meanwhile
+
+NewApp = Callable[..., Flask]
+
+ZOE = {"username": "zoe", "email": "zoe@example.com", "password": "7 blue bicycles"}
+
+
+@pytest.fixture
+def ann(make: Factory) -> Member:
+    """Somebody with an account."""
+    return make.user("ann")
+
+
+@pytest.fixture
+def url(app: Flask) -> str:
+    """The address of the database."""
+    return str(app.config["DATABASE_URL"])
+
+
+@pytest.fixture
+def post_to(new_app: NewApp, url: str) -> Callable[[Callable[[], Any]], Any]:
+    """A function that posts to a view of our own, in a service of its own, and returns the answer."""
+
+    def post(view: Callable[[], Any]) -> Any:
+        app = new_app(url)
+        app.add_url_rule(f"{PREFIX}/view", "view", view, methods=["POST"])
+        return app.test_client().post(f"{PREFIX}/view")
+
+    return post
+
+
+class TestDatabase:
+    @pytest.mark.parametrize(
+        "address",
+        [
+            pytest.param("sqlite:///{folder}", id="no file"),
+            pytest.param("sqlite:///{folder}/new.db", id="no tables"),
+            pytest.param("postgresql://postgres@/nowhere?host={socket}", id="no database"),
+            pytest.param("postgresql://postgres@/postgres?host={folder}", id="no server"),
+            pytest.param("postgresql://postgres@127.0.0.1:1/postgres", id="no port"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("method", "path", "json"),
+        [("GET", "/posts", None), ("GET", "/users/zoe", None), ("POST", "/users", ZOE)],
+    )
+    def test_that_is_gone_is_unavailable(
+        self,
+        new_app: NewApp,
+        tmp_path: Path,
+        postgres: Any,
+        address: str,
+        method: str,
+        path: str,
+        json: Any,
+    ) -> None:
+        app = new_app(address.format(folder=tmp_path, socket=postgres.pgdata), DATABASE_TIMEOUT_SECONDS=1)
+
+        response = ContractClient(app).open(path, method=method, json=json)
+
+        assert_problem(response, 503, "unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+
+    def test_that_is_gone_is_not_ready_but_the_service_lives(self, new_app: NewApp, tmp_path: Path) -> None:
+        client = new_app(f"sqlite:///{tmp_path}").test_client()
+
+        ready, live = client.get("/readyz"), client.get("/livez")
+
+        assert_problem(ready, 503, "unavailable")
+        assert live.status_code == 200
+
+    def test_that_others_lock_is_unavailable_until_they_are_done(
+        self, app: Flask, new_app: NewApp, url: str, ann: Member
+    ) -> None:
+        client = ContractClient(new_app(url, DATABASE_TIMEOUT_SECONDS=1))
+
+        with app.app_context(), db.engine.begin() as other:
+            other.execute(update(User).values(about="Meanwhile."))
+            written = client.patch("/me", json={"about": "Me."}, headers=ann.signed_in)
+            read = client.get("/users/ann")
+        again = client.patch("/me", json={"about": "Me."}, headers=ann.signed_in)
+
+        assert_problem(written, 503, "unavailable")
+        assert int(written.headers["Retry-After"]) > 0
+        assert read.json["about"] == ""
+        assert again.status_code == 200
+
+    def test_whose_connections_are_all_taken_is_unavailable_until_one_is_back(
+        self, new_app: NewApp, url: str
+    ) -> None:
+        app = new_app(url, THREADS=1, DATABASE_TIMEOUT_SECONDS=1)
+        client = ContractClient(app)
+
+        with app.app_context(), db.engine.connect():
+            response = client.get("/posts")
+        again = client.get("/posts")
+
+        assert_problem(response, 503, "unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+        assert again.status_code == 200
+
+    def test_that_restarted_is_connected_to_anew(self, new_app: NewApp, new_database_url: Any) -> None:
+        app = new_app(new_database_url("postgresql"))
+        with app.app_context():
+            flask_migrate.upgrade()
+            with db.engine.connect():
+                end_connections(app)
+
+        response = ContractClient(app).get("/posts")
+
+        assert response.status_code == 200
+
+    def test_that_goes_away_in_the_middle_is_unavailable(
+        self, new_app: NewApp, new_database_url: Any
+    ) -> None:
+        app = new_app(new_database_url("postgresql"))
+
+        @app.get("/view")
+        def view() -> Any:
+            db.session.execute(text("SELECT 1"))
+            end_connections(app)
+            db.session.execute(text("SELECT 1"))
+
+        response = app.test_client().get("/view")
+
+        assert_problem(response, 503, "unavailable")
+        assert response.headers["Retry-After"]
+
+    def test_that_gave_up_on_an_idle_transaction_is_unavailable(
+        self, new_app: NewApp, new_database_url: Any
+    ) -> None:
+        app = new_app(new_database_url("postgresql"))
+
+        @app.get("/view")
+        def view() -> Any:
+            db.session.execute(text("SET idle_in_transaction_session_timeout = '1ms'"))
+            with db.engine.connect() as other:
+                other.execute(text("SELECT pg_sleep(0.2)"))
+            db.session.execute(text("SELECT 1"))
+
+        response = app.test_client().get("/view")
+
+        assert_problem(response, 503, "unavailable")
+        assert response.headers["Retry-After"]
+
+
+def end_connections(app: Flask) -> None:
+    """End every connection to a database, as an administrator may."""
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    with app.app_context(), db.engine.connect() as connection:
+        connection.execute(text(f"{others} AND pid <> pg_backend_pid()"))
+
+
+class TestFailure:
+    def test_that_nobody_thought_of_tells_no_more_than_its_request_id(
+        self, post_to: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def view() -> Any:
+            raise RuntimeError("The secret is 42.")
+
+        response = post_to(view)
+
+        assert_problem(response, 500, "internal_error")
+        assert "42" not in response.text.replace(response.json["request_id"], "")
+        assert response.json["request_id"] in caplog.text
+        assert "The secret is 42." in caplog.text
+        assert "Traceback" in caplog.text
+
+    def test_leaves_no_change_behind(
+        self, app: Flask, client: ContractClient, post_to: Any, ann: Member
+    ) -> None:
+        def view() -> Any:
+            db.session.execute(update(User).values(about="Half done."))
+            raise RuntimeError
+
+        response = post_to(view)
+
+        assert_problem(response, 500, "internal_error")
+        assert client.get(f"/users/{ann.username}").json["about"] == ""
+
+    @pytest.mark.parametrize(
+        ("body", "author_id"),
+        [pytest.param("", 0, id="check"), pytest.param("Hello.", 10**9, id="foreign key")],
+    )
+    def test_of_a_constraint_that_is_nobodys_mistake_is_a_conflict(
+        self, post_to: Any, ann: Member, body: str, author_id: int
+    ) -> None:
+        def view() -> Any:
+            db.session.add(Post(user_id=ann.id + author_id, body=body))
+            db.session.commit()
+
+        response = post_to(view)
+
+        assert_problem(response, 409, "conflict")
+
+    def test_of_somebody_who_changed_it_first_is_a_conflict(
+        self, app: Flask, client: ContractClient, ann: Member
+    ) -> None:
+        def change() -> None:
+            with app.app_context():
+                db.session.execute(update(User).values(version=User.version + 1))
+                db.session.commit()
+
+        with meanwhile(app, change):
+            response = client.put(
+                "/me/password",
+                json={"current_password": ann.password, "new_password": "7 blue bicycles"},
+                headers=ann.signed_in,
+            )
+
+        assert_problem(response, 409, "conflict")
+
+    def test_to_keep_a_text_is_invalid_input(self, new_app: NewApp, new_database_url: Any) -> None:
+        app = new_app(new_database_url("postgresql"))
+
+        @app.get("/view")
+        def view() -> Any:
+            db.session.execute(text("SELECT :text"), {"text": "a\0b"})
+
+        response = app.test_client().get("/view")
+
+        assert_problem(response, 422, "invalid_input")
+
+    def test_to_hash_in_time_is_unavailable(self, post_to: Any) -> None:
+        def view() -> Any:
+            raise HashingBusyError
+
+        response = post_to(view)
+
+        assert_problem(response, 503, "unavailable")
+        assert response.headers["Retry-After"]
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (400, "bad_request"),
+            (404, "not_found"),
+            (410, "http_410"),
+            (413, "body_too_large"),
+            (500, "internal_error"),
+            (501, "http_501"),
+        ],
+    )
+    def test_that_flask_reports_is_a_problem_too(self, post_to: Any, status: int, code: str) -> None:
+        response = post_to(lambda: abort(status))
+
+        assert_problem(response, status, code)
+
+    def test_that_says_when_to_come_back_still_says_it(self, post_to: Any) -> None:
+        def view() -> Any:
+            raise ServiceUnavailable(retry_after=7)
+
+        response = post_to(view)
+
+        assert_problem(response, 503, "unavailable")
+        assert response.headers["Retry-After"] == "7"
+
+    @pytest.mark.parametrize("kind", DATABASES)
+    def test_is_logged_without_what_people_sent(
+        self, new_app: NewApp, new_database_url: Any, caplog: pytest.LogCaptureFixture, kind: str
+    ) -> None:
+        app = new_app(new_database_url(kind))
+
+        response = ContractClient(app).post("/users", json=ZOE)
+
+        assert response.status_code >= 500
+        assert response.json["request_id"] in caplog.text
+        assert "zoe" not in caplog.text
+        assert "argon2" not in caplog.text
+
+
+def allowed(path: str) -> set[str]:
+    """Return the methods that an address of the contract supports."""
+    methods = {method.upper() for method in CONTRACT["paths"][path]}
+    return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """Give each path template of the contract and an address made of its examples."""
+    for _, path, operation in operations():
+        yield path, example_path(path, operation)
+
+
+ADDRESSES = dict(addresses())
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"}
+UNSUPPORTED = [(method, path) for path in ADDRESSES for method in sorted(METHODS - allowed(path))]
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "",
+            "/",
+            "/nothing",
+            "/posts/",
+            "/posts/1/",
+            "/users/",
+            "/users/ann/",
+            "/users/ann/posts/",
+            "/users//posts",
+            "//posts",
+            "/posts//1",
+            "/Posts",
+            "/posts.json",
+            "/posts/1;a=b",
+            "/me/",
+            "/me/password/",
+            "/tokens/current/",
+            "/tokens/refresh/",
+            "/%70osts/",
+            "/posts%00",
+            "/posts%0A",
+            "/users/ann/posts%0A",
+            "/..%2F..%2Flivez",
+        ],
+    )
+    @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+    def test_of_nothing_is_not_found(
+        self, client: ContractClient, ann: Member, path: str, method: str
+    ) -> None:
+        response = client.open(path, method=method, headers=ann.signed_in)
+
+        assert_problem(response, 404, "not_found")
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/", "/api", "/api/", "/api/v2/posts", "/api//v1/posts", "/posts", "/livez/", "/docs/", "/static/a"],
+    )
+    def test_outside_the_api_is_not_found_either(self, app: Flask, path: str) -> None:
+        response = app.test_client().get(path)
+
+        assert_problem(response, 404, "not_found")
+
+    @pytest.mark.parametrize(("method", "path"), UNSUPPORTED)
+    def test_says_which_methods_it_supports(self, client: ContractClient, method: str, path: str) -> None:
+        response = client.open(ADDRESSES[path], method=method)
+
+        assert response.status_code == 405
+        assert set(response.headers["Allow"].split(", ")) == allowed(path)
+
+    def test_does_not_support_a_method_with_a_problem(self, client: ContractClient) -> None:
+        response = client.put("/posts")
+
+        assert_problem(response, 405, "method_not_allowed")
+
+    @pytest.mark.parametrize("path", ADDRESSES)
+    def test_answers_options(self, app: Flask, path: str) -> None:
+        response = app.test_client().options(PREFIX + ADDRESSES[path])
+
+        assert response.status_code == 200
+        assert set(response.headers["Allow"].split(", ")) == allowed(path)
+        assert response.data == b""
+        assert "Content-Type" not in response.headers
+
+    @pytest.mark.parametrize("path", [path for path in ADDRESSES if "HEAD" in allowed(path)])
+    def test_answers_head_as_get_without_a_body(self, client: ContractClient, ann: Member, path: str) -> None:
+        post_id = Factory(client.application).post(ann)
+        address = path.format(username=ann.username, post_id=post_id)
+
+        answer = client.get(address, headers=ann.signed_in)
+        response = client.head(address, headers=ann.signed_in)
+
+        assert response.status_code == 200
+        assert response.data == b""
+        assert {**response.headers, "X-Request-Id": ""} == {**answer.headers, "X-Request-Id": ""}
+
+    def test_of_nothing_is_not_found_by_head_either(self, client: ContractClient) -> None:
+        response = client.head("/nothing")
+
+        assert response.status_code == 404
+        assert response.data == b""
+        assert response.content_type == "application/problem+json"
+
+
+class TestEveryAnswer:
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", f"{PREFIX}/posts", 200),
+            ("GET", f"{PREFIX}/me", 401),
+            ("GET", f"{PREFIX}/nothing", 404),
+            ("GET", f"{PREFIX}/posts?limit=0", 422),
+            ("POST", f"{PREFIX}/users", 415),
+            ("PUT", f"{PREFIX}/posts", 405),
+            ("OPTIONS", f"{PREFIX}/posts", 200),
+            ("HEAD", f"{PREFIX}/posts", 200),
+            ("GET", "/", 404),
+            ("GET", "/docs", 200),
+            ("GET", "/docs/problems", 200),
+            ("GET", "/docs/swagger-ui.css", 200),
+            ("GET", "/openapi.json", 200),
+            ("GET", "/livez", 200),
+            ("GET", "/readyz", 200),
+        ],
+    )
+    def test_has_an_id_of_our_own_and_is_taken_for_what_it_says(
+        self, app: Flask, method: str, path: str, status: int
+    ) -> None:
+        client = app.test_client()
+
+        with client.open(path, method=method, headers={"X-Request-Id": "theirs"}) as response:
+            assert response.status_code == status
+            assert re.fullmatch("[0-9a-f]{32}", response.headers["X-Request-Id"])
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Cache-Control"]
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            f"{PREFIX}/posts?cursor=a",
+            f"{PREFIX}/me",
+            "/nothing",
+        ],
+    )
+    def test_that_is_a_problem_is_of_a_type_that_is_explained(self, app: Flask, path: str) -> None:
+        response: Any = app.test_client().get(path)
+
+        page, _, anchor = response.json["type"].removeprefix("https://microblog.example").partition("#")
+        explanation = app.test_client().get(page).text
+        assert_problem(response, response.json["status"], anchor)
+        assert f'id="{anchor}"' in explanation
+
+    def test_that_is_no_more_than_its_status_is_of_no_type_of_ours(self, app: Flask) -> None:
+        response = app.test_client().get("/docs/docs.css", headers={"Range": "bytes=1000000-"})
+
+        assert_problem(response, 416, "http_416")

@@ -1,0 +1,489 @@
+"""Lists in pages: complete, in order, both ways, whatever is written meanwhile, and by an index."""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, insert, text
+
+from api.database import db, utc_now
+from api.models import Post, Session, User
+from tests.contract import PREFIX, ContractClient
+from tests.factories import Factory, Member
+
+Page = dict[str, Any]
+
+property_test = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture
+def ann(make: Factory) -> Member:
+    """Somebody who writes."""
+    return make.user("ann")
+
+
+def publish(app: Flask, author: Member, number: int) -> list[int]:
+    """Make posts and return their ids, newest first."""
+    with app.app_context():
+        posts = [Post(user_id=author.id, body="Hello.") for _ in range(number)]
+        db.session.add_all(posts)
+        db.session.commit()
+        return sorted((post.id for post in posts), reverse=True)
+
+
+def remove(app: Flask, ids: Sequence[int] | None = None) -> None:
+    """Remove posts, or all there are."""
+    statement = delete(Post) if ids is None else delete(Post).where(Post.id.in_(ids))
+    with app.app_context():
+        db.session.execute(statement)
+        db.session.commit()
+
+
+def read(client: ContractClient, path: str, **query: Any) -> Page:
+    """Return a page; parameters that are None are left out."""
+    given = {name: value for name, value in query.items() if value is not None}
+    response = client.get(f"{path}?{urlencode(given)}")
+    assert response.status_code == 200
+    page: Page = response.json or {}
+    return page
+
+
+def walk(client: ContractClient, path: str, first: Page, relation: str, **query: Any) -> Iterator[Page]:
+    """Give a page and those after it (`next`) or before it (`prev`), to the last that is not empty."""
+    page = first
+    while page["items"]:
+        yield page
+        cursor = page[f"{relation}_cursor"]
+        if cursor is None:
+            return
+        page = read(client, path, **query, cursor=cursor)
+
+
+def shown(pages: Sequence[Page], member: str = "id") -> list[Any]:
+    """Return a member of every item of some pages."""
+    return [item[member] for page in pages for item in page["items"]]
+
+
+class TestListPosts:
+    @given(number=st.integers(0, 25), limit=st.integers(1, 30))
+    @property_test
+    def test_shows_every_post_once_newest_first_and_the_reverse_on_the_way_back(
+        self, app: Flask, client: ContractClient, ann: Member, number: int, limit: int
+    ) -> None:
+        remove(app)
+        ids = publish(app, ann, number)
+
+        forth = list(walk(client, "/posts", read(client, "/posts", limit=limit), "next", limit=limit))
+        back = list(walk(client, "/posts", forth[-1], "prev", limit=limit)) if forth else []
+
+        assert shown(forth) == ids
+        assert shown(back[::-1]) == ids
+        assert all(len(page["items"]) == limit for page in forth[:-1])
+        assert all(page["next_cursor"] is None for page in forth[-1:])
+
+    @given(number=st.integers(0, 25), limit=st.integers(1, 10), data=st.data())
+    @property_test
+    def test_shows_what_stays_once_and_in_order_whatever_comes_and_goes(
+        self,
+        app: Flask,
+        client: ContractClient,
+        ann: Member,
+        number: int,
+        limit: int,
+        data: st.DataObject,
+    ) -> None:
+        remove(app)
+        ids = publish(app, ann, number)
+        left = set(ids)
+
+        forth = []
+        for page in walk(client, "/posts", read(client, "/posts", limit=limit), "next", limit=limit):
+            forth.append(page)
+            gone = data.draw(st.sets(st.sampled_from(sorted(left))) if left else st.just(set()))
+            remove(app, list(gone))
+            left -= gone
+            publish(app, ann, data.draw(st.integers(0, 2)))
+
+        assert [post_id for post_id in shown(forth) if post_id in left] == sorted(left, reverse=True)
+        assert len(set(shown(forth))) == len(shown(forth))
+        assert set(shown(forth)) <= set(ids)
+
+    @given(
+        known=st.integers(1, 5), limit=st.integers(1, 10), arrivals=st.lists(st.integers(0, 12), max_size=4)
+    )
+    @property_test
+    def test_shows_by_the_cursor_of_the_newest_what_is_newer(
+        self,
+        app: Flask,
+        client: ContractClient,
+        ann: Member,
+        known: int,
+        limit: int,
+        arrivals: list[int],
+    ) -> None:
+        remove(app)
+        seen = publish(app, ann, known)
+        cursor = read(client, "/posts", limit=1)["prev_cursor"]
+        asked = cursor
+
+        for number in arrivals:
+            expected = publish(app, ann, number)
+            page = read(client, "/posts", limit=limit, cursor=cursor)
+            pages = list(walk(client, "/posts", page, "prev", limit=limit))
+            cursor = pages[-1]["prev_cursor"] if pages else page["prev_cursor"]
+
+            assert shown(pages[::-1]) == expected
+        assert read(client, "/posts", cursor=cursor) == {
+            "items": [],
+            "next_cursor": None,
+            "prev_cursor": cursor,
+        }
+        assert len(shown([read(client, "/posts", limit=100, cursor=asked)])) == sum(arrivals)
+        assert seen == shown([read(client, "/posts", limit=100)])[-known:]
+
+    def test_shows_what_is_newer_after_the_newest_is_gone(
+        self, app: Flask, client: ContractClient, ann: Member
+    ) -> None:
+        publish(app, ann, 3)
+        cursor = read(client, "/posts")["prev_cursor"]
+
+        remove(app)
+        newer = publish(app, ann, 2)
+
+        assert shown([read(client, "/posts", cursor=cursor)]) == newer
+
+    def test_ends_with_an_empty_page_where_all_that_followed_is_gone(
+        self, app: Flask, client: ContractClient, ann: Member
+    ) -> None:
+        ids = publish(app, ann, 3)
+        cursor = read(client, "/posts", limit=1)["next_cursor"]
+
+        remove(app, ids)
+
+        assert read(client, "/posts", cursor=cursor) == EMPTY
+
+    def test_shows_those_of_an_author_named_in_any_case(
+        self, app: Flask, client: ContractClient, make: Factory, ann: Member
+    ) -> None:
+        ids = publish(app, ann, 2)
+        publish(app, make.user("bob"), 2)
+        publish(app, make.user("Anna"), 2)
+
+        page = read(client, "/posts", author="aNN")
+
+        assert shown([page]) == ids
+
+    @pytest.mark.parametrize("author", ["nobody", "%", "_nn", "an", "annn", "ann ", "é", "ann@example.com"])
+    def test_shows_nothing_by_an_author_who_is_nobody(
+        self, app: Flask, client: ContractClient, ann: Member, author: str
+    ) -> None:
+        publish(app, ann, 1)
+
+        assert read(client, "/posts", author=author) == EMPTY
+
+    def test_goes_on_with_the_same_author(
+        self, app: Flask, client: ContractClient, make: Factory, ann: Member
+    ) -> None:
+        bob = make.user("bob")
+        ids = [publish(app, author, 1)[0] for author in (ann, bob, ann, bob, ann)]
+
+        first = read(client, "/posts", author="ann", limit=1)
+        pages = list(walk(client, "/posts", first, "next", author="ann", limit=1))
+
+        assert shown(pages) == ids[::-2]
+
+
+class TestListUserPosts:
+    def test_shows_those_of_a_user_named_in_any_case(
+        self, app: Flask, client: ContractClient, make: Factory, ann: Member
+    ) -> None:
+        ids = publish(app, ann, 5)
+        publish(app, make.user("bob"), 2)
+
+        first = read(client, "/users/ANN/posts", limit=2)
+        forth = list(walk(client, "/users/ANN/posts", first, "next", limit=2))
+        back = list(walk(client, "/users/ANN/posts", forth[-1], "prev", limit=2))
+
+        assert shown(forth) == ids
+        assert shown(back[::-1]) == ids
+
+    def test_of_an_unknown_user_is_not_found(self, client: ContractClient) -> None:
+        response = client.get("/users/nobody/posts")
+
+        assert response.status_code == 404
+
+    def test_of_somebody_who_wrote_nothing_is_empty(self, client: ContractClient, ann: Member) -> None:
+        assert read(client, f"/users/{ann.username}/posts") == EMPTY
+
+
+class TestListUsers:
+    def test_shows_everybody_newest_first(self, client: ContractClient, make: Factory) -> None:
+        names = [make.user(name).username for name in ("bob", "ann", "Zoe", "carl")]
+
+        forth = list(walk(client, "/users", read(client, "/users", limit=3), "next", limit=3))
+
+        assert shown(forth, "username") == names[::-1]
+
+    @pytest.mark.parametrize(
+        ("prefix", "found"),
+        [
+            ("ann", ["ann", "Ann-Lee", "ann.lee", "ann2", "ANN_lee", "Anna", "annb"]),
+            ("ANN", ["ann", "Ann-Lee", "ann.lee", "ann2", "ANN_lee", "Anna", "annb"]),
+            ("ann_", ["ANN_lee"]),
+            ("ann.", ["ann.lee"]),
+            ("ann-LEE", ["Ann-Lee"]),
+            ("a", ["ann", "Ann-Lee", "ann.lee", "ann2", "ANN_lee", "Anna", "annb", "azz"]),
+            ("z", ["Zoe"]),
+            ("zz", []),
+            ("_nn", []),
+            ("an%", []),
+            ("%", []),
+            ("a*", []),
+            ("a\\", []),
+            ("'", []),
+            ("ann~", []),
+            ("ann\t", []),
+            (" ann", []),
+            ("é", []),
+            ("anñ", []),
+            ("ﬀ", []),
+            ("İ", []),
+            ("🌱", []),
+            ("a" * 64, []),
+        ],
+    )
+    def test_finds_names_by_their_beginning_in_the_order_of_ascii(
+        self, client: ContractClient, make: Factory, prefix: str, found: list[str]
+    ) -> None:
+        for name in ("Zoe", "annb", "ann2", "Anna", "ann", "azz", "ANN_lee", "Ann-Lee", "bob", "ann.lee"):
+            make.user(name)
+
+        first = read(client, "/users", q=prefix, limit=2)
+        forth = list(walk(client, "/users", first, "next", q=prefix, limit=2))
+
+        assert shown(forth, "username") == found
+
+    @given(limit=st.integers(1, 8), prefix=st.sampled_from(["A", "a", "an"]))
+    @property_test
+    def test_finds_the_same_on_the_way_back(
+        self, app: Flask, client: ContractClient, make: Factory, limit: int, prefix: str
+    ) -> None:
+        with app.app_context():
+            db.session.execute(delete(User))
+            db.session.commit()
+        for name in ("bob", "anne", "ANN", "Anna", "an_", "Andy", "an1"):
+            make.user(name)
+
+        first = read(client, "/users", q=prefix, limit=limit)
+        forth = list(walk(client, "/users", first, "next", q=prefix, limit=limit))
+        back = list(walk(client, "/users", forth[-1], "prev", q=prefix, limit=limit))
+
+        assert shown(forth, "username") == ["an1", "an_", "Andy", "ANN", "Anna", "anne"]
+        assert shown(back[::-1], "username") == shown(forth, "username")
+
+    def test_goes_on_with_a_longer_beginning(self, client: ContractClient, make: Factory) -> None:
+        for name in ("ann1", "ann2", "anx"):
+            make.user(name)
+        cursor = read(client, "/users", q="a", limit=1)["next_cursor"]
+
+        page = read(client, "/users", q="ann", cursor=cursor)
+
+        assert shown([page], "username") == ["ann2"]
+
+
+class TestListTokens:
+    def test_shows_the_callers_both_ways(self, client: ContractClient, make: Factory, ann: Member) -> None:
+        make.user("bob")
+        for _ in range(4):
+            client.post("/tokens", auth=(ann.username, ann.password))
+        first: Any = client.get("/tokens?limit=2", headers=ann.signed_in).json
+
+        next_page = f"/tokens?limit=2&cursor={first['next_cursor']}"
+        second: Any = client.get(next_page, headers=ann.signed_in).json
+        prev_page = f"/tokens?limit=2&cursor={second['prev_cursor']}"
+        again: Any = client.get(prev_page, headers=ann.signed_in).json
+
+        ids = [item["id"] for item in (*first["items"], *second["items"])]
+        assert ids == sorted(set(ids), reverse=True)
+        assert len(ids) == 4
+        assert again["items"] == first["items"]
+
+
+EMPTY: Page = {"items": [], "next_cursor": None, "prev_cursor": None}
+
+
+class TestEveryList:
+    @pytest.mark.parametrize("path", ["/posts", "/posts?author=ann", "/users", "/users?q=a"])
+    def test_is_empty_where_there_is_nothing(self, client: ContractClient, path: str) -> None:
+        response = client.get(path)
+
+        assert response.json == EMPTY
+        assert "Link" not in response.headers
+
+    @pytest.mark.parametrize(
+        ("path", "query"),
+        [
+            ("/posts", {}),
+            ("/posts", {"limit": "1"}),
+            ("/posts", {"author": "aNN", "limit": "2"}),
+            ("/users", {"limit": "2"}),
+            ("/users", {"q": "US", "limit": "1"}),
+            ("/users/Ann/posts", {"limit": "1"}),
+            ("/tokens", {"limit": "1"}),
+        ],
+    )
+    def test_has_links_to_its_neighbours_with_the_other_parameters(
+        self,
+        app: Flask,
+        client: ContractClient,
+        make: Factory,
+        ann: Member,
+        path: str,
+        query: dict[str, str],
+    ) -> None:
+        publish(app, ann, 25)
+        for _ in range(25):
+            make.user()
+        for _ in range(3):
+            client.post("/tokens", auth=(ann.username, ann.password))
+
+        response = client.get(f"{path}?{urlencode(query)}", headers=ann.signed_in)
+
+        links = {relation: urlsplit(target) for target, relation in LINK.findall(response.headers["Link"])}
+        assert links.keys() == {"next", "prev"}
+        for relation, link in links.items():
+            assert link.path == PREFIX + path
+            cursor = response.json[f"{relation}_cursor"]
+            assert parse_qs(link.query) == {name: [value] for name, value in query.items()} | {
+                "cursor": [cursor]
+            }
+
+    def test_has_links_that_can_be_followed_to_its_end(
+        self, app: Flask, client: ContractClient, ann: Member
+    ) -> None:
+        publish(app, ann, 3)
+        first = client.get("/posts?author=ann&limit=2")
+        target = dict(map(reversed, LINK.findall(first.headers["Link"])))["next"]
+
+        last = client.get(target.removeprefix(PREFIX))
+
+        assert len(last.json["items"]) == 1
+        assert [relation for _, relation in LINK.findall(last.headers["Link"])] == ["prev"]
+
+
+LINK = re.compile(r'<([^>]*)>; rel="(\w+)"')
+
+# How each database says how it would read, and what to tell it first about what is in its tables.
+EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
+MEASURE = {"sqlite": "SELECT 1", "postgresql": "ANALYZE users, posts, sessions"}
+SLOW = re.compile(r"\bSCAN\b|TEMP B-TREE|Seq Scan|\bSort\b|Hash|Bitmap")
+
+
+@pytest.fixture
+def selects(app: Flask) -> Iterator[list[tuple[str, Any]]]:
+    """What is asked of the database: each SELECT, with its parameters."""
+    found: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_others: Any) -> None:
+        found.append((statement, parameters))
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+
+
+# A list, how many rows are looked up before it, and the index to read it by (on SQLite, on PostgreSQL).
+LISTS = [
+    pytest.param("/posts", 0, r"posts USING INTEGER PRIMARY KEY|pk_posts", id="posts"),
+    pytest.param("/posts?author=user7", 0, "ix_posts_user_id_id", id="posts of an author"),
+    pytest.param("/users", 0, r"users USING INTEGER PRIMARY KEY|pk_users", id="users"),
+    pytest.param("/users?q=u", 0, r"\(folded_username>|uq_users_folded_username", id="users by prefix"),
+    pytest.param("/users/user7/posts", 1, "ix_posts_user_id_id", id="posts of a user"),
+    pytest.param("/tokens", 1, "ix_sessions_user_id_id", id="sessions"),
+]
+
+
+class TestCost:
+    @pytest.mark.parametrize(("path", "lookups", "_index"), LISTS)
+    def test_of_a_page_is_one_statement(
+        self,
+        app: Flask,
+        client: ContractClient,
+        make: Factory,
+        selects: list[tuple[str, Any]],
+        path: str,
+        lookups: int,
+        _index: str,
+    ) -> None:
+        caller = make.user("user7")
+        publish(app, caller, 5)
+        selects.clear()
+
+        client.get(path, headers=caller.signed_in)
+
+        assert len([statement for statement, _ in selects if "SELECT" in statement]) == 1 + lookups
+
+    @pytest.mark.parametrize("relation", ["next", "prev"])
+    @pytest.mark.parametrize(("path", "_lookups", "index"), LISTS)
+    def test_of_a_page_does_not_grow_with_the_table(
+        self,
+        app: Flask,
+        client: ContractClient,
+        make: Factory,
+        selects: list[tuple[str, Any]],
+        path: str,
+        _lookups: int,
+        index: str,
+        relation: str,
+    ) -> None:
+        caller = make.user("user7")
+        fill(app, caller)
+        cursor = client.get(path, headers=caller.signed_in).json[f"{relation}_cursor"]
+        separator = "&" if "?" in path else "?"
+
+        response = client.get(f"{path}{separator}cursor={cursor}", headers=caller.signed_in)
+
+        assert response.status_code == 200
+        plan = plan_of(app, *selects[-1])
+        assert not SLOW.search(plan), plan
+        # Where next to nothing is newer, PostgreSQL may as well read all of that.
+        assert relation == "prev" or re.search(index, plan), plan
+
+
+def plan_of(app: Flask, statement: str, parameters: Any) -> str:
+    """Return how the database would carry out a statement."""
+    with app.app_context(), db.engine.connect() as connection:
+        dialect = connection.dialect.name
+        connection.execute(text(MEASURE[dialect]))
+        steps = connection.exec_driver_sql(EXPLAIN[dialect] + statement, parameters)
+        return "\n".join([statement, *map(str, steps)])
+
+
+def fill(app: Flask, caller: Member) -> None:
+    """Make the tables so large that an index is quickest; some of the oldest rows are the caller's."""
+    now = utc_now()
+    with app.app_context():
+        users = [
+            {"username": f"u{number}er", "email": f"{number}@example.com", "password_hash": "-", "version": 1}
+            for number in range(2_000)
+        ]
+        user_ids = sorted(db.session.scalars(insert(User).returning(User.id), users))
+        owners = [*[caller.id] * 40, *user_ids]
+        db.session.execute(
+            insert(Post), [{"user_id": owner, "body": "Hello.", "version": 1} for owner in owners]
+        )
+        moments = {"created_at": now, "refreshed_at": now, "expires_at": now + timedelta(days=30)}
+        db.session.execute(insert(Session), [{"user_id": owner, **moments} for owner in owners])
+        db.session.commit()

@@ -1,0 +1,515 @@
+"""Posts: publish, read, list, edit and delete them."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from api.database import db
+from tests.contract import PREFIX, ContractClient
+from tests.factories import Factory
+from tests.races import STATEMENT_ANSWERED, at_once, meanwhile
+
+MERGE_PATCH = "application/merge-patch+json"
+LONG_AGO = datetime(2020, 2, 29, 23, 59, 59, 999_999, UTC)
+E_ACUTE = "e\N{COMBINING ACUTE ACCENT}"  # Two code points, one after NFC.
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}\u0313\u0300\u0345"  # Four code points, one after NFC.
+QA = "\N{DEVANAGARI LETTER QA}"  # One code point, two after NFC.
+NOTE = "\N{MUSICAL SYMBOL HALF NOTE}"  # One code point, two after NFC, beyond 16 bits.
+
+REFUSED_BODIES = [
+    pytest.param({"body": ""}, "/body", "blank", id="empty"),
+    pytest.param({"body": " \t\n\N{NO-BREAK SPACE}"}, "/body", "blank", id="blank"),
+    pytest.param({"body": "a" * 141}, "/body", "too_long", id="141"),
+    pytest.param({"body": E_ACUTE * 141}, "/body", "too_long", id="141 composed"),
+    pytest.param({"body": ALPHA * 141}, "/body", "too_long", id="141 of four marks"),
+    pytest.param({"body": QA * 71}, "/body", "too_long", id="71 that grow to 142"),
+    pytest.param({"body": "a" * 60_000}, "/body", "too_long", id="60,000"),
+    pytest.param({"body": "a\0b"}, "/body", "control_character", id="NUL"),
+    pytest.param({"body": "a\x1b[2Jb"}, "/body", "control_character", id="escape"),
+    pytest.param({"body": "a\r\nb"}, "/body", "control_character", id="carriage return"),
+    pytest.param({"body": "a\x85b"}, "/body", "control_character", id="C1 control"),
+    pytest.param({"body": None}, "/body", "null_not_allowed", id="null"),
+    pytest.param({"body": 7}, "/body", "wrong_type", id="number"),
+    pytest.param({"body": True}, "/body", "wrong_type", id="boolean"),
+    pytest.param({"body": ["Hello."]}, "/body", "wrong_type", id="list"),
+    pytest.param({"body": {"text": "Hello."}}, "/body", "wrong_type", id="object"),
+    pytest.param({"body": "Hello.", "id": 7}, "/id", "unknown_member", id="its id"),
+    pytest.param({"body": "Hello.", "user_id": 7}, "/user_id", "unknown_member", id="its author's id"),
+    pytest.param({"body": "Hello.", "author": {}}, "/author", "unknown_member", id="its author"),
+    pytest.param({"body": "Hello.", "timestamp": ""}, "/timestamp", "unknown_member", id="its moment"),
+    pytest.param({"body": "Hello.", "version": 1}, "/version", "unknown_member", id="its version"),
+    pytest.param({"body": "Hello.", "a/b~": 1}, "/a~1b~0", "unknown_member", id="escaped in a pointer"),
+]
+ACCEPTED_BODIES = [
+    pytest.param("a", "a", id="1"),
+    pytest.param("a" * 140, "a" * 140, id="140"),
+    pytest.param(E_ACUTE * 140, "é" * 140, id="140 composed"),
+    pytest.param(ALPHA * 140, "ᾂ" * 140, id="140 of four marks"),
+    pytest.param(QA * 70, "क\u093c" * 70, id="70 that grow to 140"),
+    pytest.param("🦉" * 140, "🦉" * 140, id="140 beyond 16 bits"),
+    pytest.param("g\u0308\u0323" * 46, "g\u0323\u0308" * 46, id="marks in canonical order"),
+    pytest.param(NOTE, "\U0001d157\U0001d165", id="decomposed by NFC"),
+    pytest.param(" one\n\ttwo ", " one\n\ttwo ", id="spaces, a newline and a tab"),
+    pytest.param("<b>'; -- %s \\", "<b>'; -- %s \\", id="marks that mean something elsewhere"),
+]
+NO_IDS = [
+    pytest.param("0", id="zero"),
+    pytest.param("-1", id="negative"),
+    pytest.param("01", id="leading zero"),
+    pytest.param("1.0", id="decimal"),
+    pytest.param("1_0", id="underscore"),
+    pytest.param("abc", id="letters"),
+    pytest.param("\N{ARABIC-INDIC DIGIT ONE}", id="other digits"),
+    pytest.param(str(2**63 - 1), id="2^63-1"),
+    pytest.param(str(2**63), id="2^63"),
+    pytest.param(str(2**70), id="2^70"),
+]
+
+
+def bodies(client: ContractClient, path: str = "/posts") -> list[str]:
+    """Return the texts on the first page of a list."""
+    return [post["body"] for post in client.get(path).json["items"]]
+
+
+class TestCreatePost:
+    def test_publishes_a_post(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+
+        response = client.post("/posts", json={"body": "Hello."}, headers=ann.signed_in)
+
+        assert response.status_code == 201
+        assert response.json["body"] == "Hello."
+        assert response.json["author"] == {"id": ann.id, "username": "ann"}
+        assert response.json["edited_at"] is None
+        assert response.headers["Location"] == f"{PREFIX}/posts/{response.json['id']}"
+        assert client.get(f"/posts/{response.json['id']}").json == response.json
+        assert bodies(client) == ["Hello."]
+
+    def test_says_when_in_utc(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        before = datetime.now(UTC).isoformat(timespec="milliseconds")
+
+        post = client.post("/posts", json={"body": "Hello."}, headers=ann.signed_in).json
+
+        after = datetime.now(UTC).isoformat(timespec="milliseconds")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", post["timestamp"])
+        assert before.removesuffix("+00:00") <= post["timestamp"].removesuffix("Z")
+        assert post["timestamp"].removesuffix("Z") <= after.removesuffix("+00:00")
+
+    @pytest.mark.parametrize(("sent", "kept"), ACCEPTED_BODIES)
+    def test_keeps_the_composed_text(
+        self, client: ContractClient, make: Factory, sent: str, kept: str
+    ) -> None:
+        ann = make.user()
+
+        response = client.post("/posts", json={"body": sent}, headers=ann.signed_in)
+
+        assert response.status_code == 201
+        assert response.json["body"] == kept
+        assert client.get(f"/posts/{response.json['id']}").json["body"] == kept
+
+    @pytest.mark.parametrize(
+        ("sent", "pointer", "code"),
+        [*REFUSED_BODIES, pytest.param({}, "/body", "required", id="missing")],
+    )
+    def test_refuses_what_is_not_valid(
+        self, client: ContractClient, make: Factory, sent: dict[str, Any], pointer: str, code: str
+    ) -> None:
+        ann = make.user()
+
+        response = client.post("/posts", json=sent, headers=ann.signed_in)
+
+        assert response.status_code == 422
+        assert [(error["pointer"], error["code"]) for error in response.json["errors"]] == [(pointer, code)]
+        assert bodies(client) == []
+
+    def test_says_the_same_twice(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        make.post(ann, "Hello.")
+
+        response = client.post("/posts", json={"body": "Hello."}, headers=ann.signed_in)
+
+        assert response.status_code == 201
+        assert bodies(client) == ["Hello.", "Hello."]
+
+    def test_never_gives_an_id_twice(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        response = client.post("/posts", json={"body": "Hello."}, headers=ann.signed_in)
+
+        assert response.json["id"] > post_id
+
+    # On SQLite the transaction of a request that writes keeps all others waiting.
+    @pytest.mark.parametrize("migrated_app", ["postgresql"], indirect=True)
+    def test_refuses_somebody_whose_account_is_deleted_meanwhile(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user()
+        elsewhere = partial(
+            ContractClient(app).delete, "/me", json={"password": ann.password}, headers=ann.signed_in
+        )
+
+        with meanwhile(app, elsewhere, STATEMENT_ANSWERED):
+            response = client.post("/posts", json={"body": "Hello."}, headers=ann.signed_in)
+
+        assert response.status_code in {401, 409}
+        assert bodies(client) == []
+
+
+class TestGetPost:
+    def test_shows_a_post_to_anybody(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        post_id = make.post(ann, "Hello.", timestamp=LONG_AGO)
+
+        response = client.get(f"/posts/{post_id}")
+
+        assert response.status_code == 200
+        assert response.json == {
+            "id": post_id,
+            "body": "Hello.",
+            "timestamp": "2020-02-29T23:59:59.999Z",
+            "edited_at": None,
+            "author": {"id": ann.id, "username": "ann"},
+        }
+
+    def test_says_when_in_utc_wherever_the_database_is(
+        self, app: Flask, client: ContractClient, make: Factory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        post_id = make.post(timestamp=LONG_AGO)
+        monkeypatch.setenv("PGTZ", "Asia/Kathmandu")
+        with app.app_context():
+            db.engine.dispose()
+
+        post = client.get(f"/posts/{post_id}").json
+        listed = client.get("/posts").json["items"]
+
+        with app.app_context():
+            db.engine.dispose()
+        assert post["timestamp"] == "2020-02-29T23:59:59.999Z"
+        assert listed == [post]
+
+    def test_answers_404_for_a_post_that_is_not(self, client: ContractClient, make: Factory) -> None:
+        post_id = make.post()
+
+        response = client.get(f"/posts/{post_id + 1}")
+
+        assert response.status_code == 404
+
+    @pytest.mark.parametrize("written", NO_IDS)
+    @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+    def test_answers_404_for_what_is_no_id(
+        self, client: ContractClient, make: Factory, method: str, written: str
+    ) -> None:
+        ann = make.user()
+        make.post(ann, id=1)
+
+        response = client.open(
+            f"/posts/{written}", method=method, json={"body": "Bye."}, headers=ann.signed_in
+        )
+
+        assert response.status_code == 404
+        assert bodies(client) == ["Hello."]
+
+
+class TestListPosts:
+    def test_gives_the_newest_first(self, client: ContractClient, make: Factory) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        make.post(ann, "one")
+        make.post(bob, "two")
+        make.post(ann, "three")
+
+        response = client.get("/posts")
+
+        assert [(post["body"], post["author"]["username"]) for post in response.json["items"]] == [
+            ("three", "ann"),
+            ("two", "bob"),
+            ("one", "ann"),
+        ]
+
+    def test_shows_a_post_as_it_is_shown_alone(self, client: ContractClient, make: Factory) -> None:
+        post_id = make.post(timestamp=LONG_AGO, edited_at=LONG_AGO)
+
+        response = client.get("/posts")
+
+        assert response.json["items"] == [client.get(f"/posts/{post_id}").json]
+
+    def test_is_empty_where_nobody_wrote(self, client: ContractClient) -> None:
+        response = client.get("/posts")
+
+        assert response.json == {"items": [], "next_cursor": None, "prev_cursor": None}
+
+    @pytest.mark.parametrize(
+        ("author", "expected"),
+        [
+            pytest.param("ann", ["three", "one"], id="somebody"),
+            pytest.param("ANN", ["three", "one"], id="somebody in another case"),
+            pytest.param("an", [], id="a prefix"),
+            pytest.param("nobody", [], id="nobody"),
+            pytest.param("%", [], id="a wildcard"),
+            pytest.param("ann@example.com", [], id="an address"),
+            pytest.param("é", [], id="what nobody can be called"),
+        ],
+    )
+    def test_picks_those_of_an_author(
+        self, client: ContractClient, make: Factory, author: str, expected: list[str]
+    ) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        make.post(ann, "one")
+        make.post(bob, "two")
+        make.post(ann, "three")
+
+        response = client.get("/posts", query_string={"author": author})
+
+        assert [post["body"] for post in response.json["items"]] == expected
+
+    def test_walks_an_authors_posts_page_by_page(self, client: ContractClient, make: Factory) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        for number in range(1, 6):
+            make.post(ann, f"{number} by ann")
+            make.post(bob, f"{number} by bob")
+        asked = {"author": "ann", "limit": "2"}
+
+        first = client.get("/posts", query_string=asked).json
+        second = client.get("/posts", query_string={**asked, "cursor": first["next_cursor"]}).json
+        third = client.get("/posts", query_string={**asked, "cursor": second["next_cursor"]}).json
+        back = client.get("/posts", query_string={**asked, "cursor": second["prev_cursor"]}).json
+
+        assert [[post["body"] for post in page["items"]] for page in (first, second, third)] == [
+            ["5 by ann", "4 by ann"],
+            ["3 by ann", "2 by ann"],
+            ["1 by ann"],
+        ]
+        assert third["next_cursor"] is None
+        assert back["items"] == first["items"]
+
+    @pytest.mark.parametrize(
+        ("query", "parameter", "code"),
+        [
+            pytest.param("author=", "author", "blank", id="empty author"),
+            pytest.param(f"author={'a' * 65}", "author", "too_long", id="long author"),
+            pytest.param("author=a%00b", "author", "control_character", id="NUL in an author"),
+            pytest.param("author=ann&author=bob", "author", "repeated", id="two authors"),
+            pytest.param("user=ann", "user", "unknown_parameter", id="unknown"),
+        ],
+    )
+    def test_refuses_what_is_not_valid(
+        self, client: ContractClient, query: str, parameter: str, code: str
+    ) -> None:
+        response = client.get(f"/posts?{query}")
+
+        assert response.status_code == 422
+        assert [(error["parameter"], error["code"]) for error in response.json["errors"]] == [
+            (parameter, code)
+        ]
+
+
+class TestUpdatePost:
+    @pytest.mark.parametrize("media_type", ["application/json", MERGE_PATCH])
+    def test_changes_the_text(self, client: ContractClient, make: Factory, media_type: str) -> None:
+        ann = make.user()
+        post_id = make.post(ann, "Hello.")
+        before: Any = client.get(f"/posts/{post_id}").json
+
+        response = client.patch(
+            f"/posts/{post_id}", json={"body": "Bye."}, headers=ann.signed_in, content_type=media_type
+        )
+
+        assert response.status_code == 200
+        assert response.json["edited_at"] >= before["timestamp"]
+        assert response.json == {**before, "body": "Bye.", "edited_at": response.json["edited_at"]}
+        assert client.get(f"/posts/{post_id}").json == response.json
+
+    @pytest.mark.parametrize("media_type", ["application/json", MERGE_PATCH])
+    def test_changes_nothing_when_nothing_is_sent(
+        self, client: ContractClient, make: Factory, media_type: str
+    ) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        before = client.get(f"/posts/{post_id}").json
+
+        response = client.patch(f"/posts/{post_id}", json={}, headers=ann.signed_in, content_type=media_type)
+
+        assert response.status_code == 200
+        assert response.json == before
+        assert client.get(f"/posts/{post_id}").json == before
+
+    @pytest.mark.parametrize("edited_at", [pytest.param(None, id="never"), pytest.param(LONG_AGO, id="once")])
+    @pytest.mark.parametrize("body", [pytest.param("é", id="same"), pytest.param(E_ACUTE, id="equivalent")])
+    def test_is_not_an_edit_when_the_text_stays(
+        self, client: ContractClient, make: Factory, body: str, edited_at: datetime | None
+    ) -> None:
+        ann = make.user()
+        post_id = make.post(ann, "é", edited_at=edited_at)
+        before = client.get(f"/posts/{post_id}").json
+
+        response = client.patch(f"/posts/{post_id}", json={"body": body}, headers=ann.signed_in)
+
+        assert response.json == before
+        assert client.get(f"/posts/{post_id}").json == before
+
+    def test_stays_edited_when_the_text_changes_back(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann, "one", edited_at=LONG_AGO)
+
+        client.patch(f"/posts/{post_id}", json={"body": "two"}, headers=ann.signed_in)
+        response = client.patch(f"/posts/{post_id}", json={"body": "one"}, headers=ann.signed_in)
+
+        assert response.json["edited_at"] > "2020-03"
+
+    @pytest.mark.parametrize(("sent", "kept"), ACCEPTED_BODIES)
+    def test_keeps_the_composed_text(
+        self, client: ContractClient, make: Factory, sent: str, kept: str
+    ) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+
+        response = client.patch(f"/posts/{post_id}", json={"body": sent}, headers=ann.signed_in)
+
+        assert response.status_code == 200
+        assert client.get(f"/posts/{post_id}").json["body"] == kept
+
+    @pytest.mark.parametrize(("sent", "pointer", "code"), REFUSED_BODIES)
+    def test_refuses_what_is_not_valid(
+        self, client: ContractClient, make: Factory, sent: dict[str, Any], pointer: str, code: str
+    ) -> None:
+        ann = make.user()
+        post_id = make.post(ann, "as it was")
+        before = client.get(f"/posts/{post_id}").json
+
+        response = client.patch(f"/posts/{post_id}", json=sent, headers=ann.signed_in)
+
+        assert response.status_code == 422
+        assert [(error["pointer"], error["code"]) for error in response.json["errors"]] == [(pointer, code)]
+        assert client.get(f"/posts/{post_id}").json == before
+
+    @pytest.mark.parametrize("sent", [{"body": "Mine now."}, {}], ids=["a text", "nothing"])
+    def test_refuses_strangers(self, client: ContractClient, make: Factory, sent: dict[str, str]) -> None:
+        post_id = make.post(make.user("ann"))
+        before = client.get(f"/posts/{post_id}").json
+
+        response = client.patch(f"/posts/{post_id}", json=sent, headers=make.user("bob").signed_in)
+
+        assert response.status_code == 403
+        assert response.json["code"] == "forbidden"
+        assert client.get(f"/posts/{post_id}").json == before
+
+    def test_answers_404_for_a_post_that_is_gone(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        response = client.patch(f"/posts/{post_id}", json={"body": "Bye."}, headers=ann.signed_in)
+
+        assert response.status_code == 404
+        assert bodies(client) == []
+
+    def test_takes_every_one_of_many_edits_at_once(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        texts = [f"edit {number}" for number in range(6)]
+
+        def edit(text: str) -> Callable[[], int]:
+            return lambda: (
+                ContractClient(app)
+                .patch(f"/posts/{post_id}", json={"body": text}, headers=ann.signed_in)
+                .status_code
+            )
+
+        statuses = at_once(*map(edit, texts))
+
+        assert statuses == [200] * 6
+        assert client.get(f"/posts/{post_id}").json["body"] in texts
+
+
+class TestDeletePost:
+    def test_removes_a_post_and_no_other(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        make.post(ann, "one")
+        post_id = make.post(ann, "two")
+        make.post(ann, "three")
+
+        response = client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        assert response.status_code == 204
+        assert client.get(f"/posts/{post_id}").status_code == 404
+        assert bodies(client) == ["three", "one"]
+
+    def test_answers_404_the_second_time(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        response = client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        assert response.status_code == 404
+
+    def test_refuses_strangers(self, client: ContractClient, make: Factory) -> None:
+        post_id = make.post(make.user("ann"))
+        before = client.get(f"/posts/{post_id}").json
+
+        response = client.delete(f"/posts/{post_id}", headers=make.user("bob").signed_in)
+
+        assert response.status_code == 403
+        assert response.json["code"] == "forbidden"
+        assert client.get(f"/posts/{post_id}").json == before
+
+    def test_happens_once_of_many_at_once(self, app: Flask, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+
+        def delete() -> int:
+            return ContractClient(app).delete(f"/posts/{post_id}", headers=ann.signed_in).status_code
+
+        statuses = at_once(*[delete] * 6)
+
+        assert sorted(statuses) == [204] + [404] * 5
+
+
+class TestListUserPosts:
+    @pytest.mark.parametrize("username", ["ann", "ANN"])
+    def test_gives_a_users_posts_newest_first(
+        self, client: ContractClient, make: Factory, username: str
+    ) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        first = make.post(ann)
+        make.post(bob)
+        second = make.post(ann)
+
+        response = client.get(f"/users/{username}/posts")
+
+        assert response.status_code == 200
+        assert response.json["items"] == [client.get(f"/posts/{post_id}").json for post_id in (second, first)]
+
+    def test_is_empty_for_a_user_who_wrote_nothing(self, client: ContractClient, make: Factory) -> None:
+        make.post(make.user("ann"))
+        make.user("bob")
+
+        response = client.get("/users/bob/posts")
+
+        assert response.status_code == 200
+        assert response.json["items"] == []
+
+    @pytest.mark.parametrize("username", ["nobody", "an", "a" * 65, "7up", "%00%00%00"])
+    def test_answers_404_for_nobody(self, client: ContractClient, make: Factory, username: str) -> None:
+        make.post(make.user("ann"))
+
+        response = client.get(f"/users/{username}/posts")
+
+        assert response.status_code == 404
+
+    def test_refuses_the_parameters_of_other_lists(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+
+        response = client.get("/users/ann/posts?author=ann")
+
+        assert response.status_code == 422
+        assert response.json["errors"][0]["parameter"] == "author"

@@ -1,0 +1,872 @@
+"""Tokens: sign in, stay signed in, see where one is signed in, sign out."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+from flask import Flask
+from sqlalchemy import func, select, update
+from werkzeug.test import TestResponse
+
+from api.auth import ACCESS_TOKEN
+from api.database import db, utc_now
+from api.models import Session, User
+from api.signing import signer
+from api.tokens.routes import REFRESH_TOKEN
+from tests.contract import ContractClient
+from tests.factories import PASSWORD, Factory, Member
+from tests.races import at_once, meanwhile
+
+LONG_AGO = datetime(2020, 2, 29, 12, 0, 0, 0, UTC)
+INVALID_TOKEN = 'Bearer realm="microblog", error="invalid_token"'
+BASIC_CHALLENGE = 'Basic realm="microblog", charset="UTF-8"'
+
+
+def credentials(decoded: str | bytes, scheme: str = "Basic") -> str:
+    """Return an Authorization header for what stands around the colon."""
+    octets = decoded if isinstance(decoded, bytes) else decoded.encode()
+    return f"{scheme} {b64encode(octets).decode()}"
+
+
+def sign_in(client: ContractClient, name: str, password: str = PASSWORD, **kwargs: Any) -> TestResponse:
+    """Ask for tokens."""
+    return client.post("/tokens", auth=(name, password), **kwargs)
+
+
+def refresh(client: ContractClient, pair: TestResponse) -> TestResponse:
+    """Ask for the tokens that follow a pair."""
+    return client.post("/tokens/refresh", json={"refresh_token": pair.json["refresh_token"]})
+
+
+def bearer(pair: TestResponse) -> dict[str, str]:
+    """Return the headers that go with an answer's access token."""
+    return {"Authorization": f"Bearer {pair.json['access_token']}"}
+
+
+def status_with(client: ContractClient, pair: TestResponse) -> int:
+    """Return what an access token is answered with."""
+    return client.get("/me", headers=bearer(pair)).status_code
+
+
+def tokens_in(pair: TestResponse) -> tuple[str, str]:
+    """Return a pair without what depends on the clock."""
+    return pair.json["access_token"], pair.json["refresh_token"]
+
+
+def signed(app: Flask, purpose: str, *value: int) -> str:
+    """Return a token that says something, signed with an application's secret."""
+    with app.app_context():
+        return str(signer(purpose).dumps(list(value)))
+
+
+def foreign_app(app: Flask) -> Flask:
+    """Return an application with another secret."""
+    foreign = Flask("foreign")
+    foreign.config["SECRET_KEY"] = app.config["SECRET_KEY"].swapcase()
+    return foreign
+
+
+def tampered(token: str, place: int) -> str:
+    """Return a token with one character changed."""
+    place %= len(token)
+    return token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+
+
+def in_an_hour() -> int:
+    """Return a moment as access tokens write it."""
+    return int((utc_now() + timedelta(hours=1)).timestamp())
+
+
+def move(app: Flask, session_id: int, **columns: datetime) -> None:
+    """Set when something happened to a session."""
+    with app.app_context():
+        db.session.execute(update(Session).where(Session.id == session_id).values(**columns))
+        db.session.commit()
+
+
+def sessions_of(app: Flask, member: Member) -> list[int]:
+    """Return the ids of somebody's sessions, ended by time or not."""
+    with app.app_context():
+        return list(
+            db.session.scalars(select(Session.id).where(Session.user_id == member.id).order_by(Session.id))
+        )
+
+
+def current_id(client: ContractClient, headers: dict[str, str]) -> int:
+    """Return the id of a caller's session."""
+    [current] = [
+        session["id"]
+        for session in client.get("/tokens", headers=headers).json["items"]
+        if session["is_current"]
+    ]
+    assert isinstance(current, int)
+    return current
+
+
+def password_hash_of(app: Flask, member: Member) -> str:
+    """Return what is kept of somebody's password."""
+    with app.app_context():
+        return db.session.get_one(User, member.id).password_hash
+
+
+def outdate_password(app: Flask, member: Member) -> None:
+    """Keep somebody's password as other settings would."""
+    old_hash = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(member.password)
+    with app.app_context():
+        db.session.execute(update(User).where(User.id == member.id).values(password_hash=old_hash))
+        db.session.commit()
+
+
+def change_password(client: ContractClient, member: Member) -> TestResponse:
+    """Ask for another password."""
+    sent = {"current_password": member.password, "new_password": "7 blue bicycles"}
+    return client.put("/me/password", json=sent, headers=member.signed_in)
+
+
+class TestCreateToken:
+    def test_gives_a_pair_of_tokens(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+
+        response = sign_in(client, "ann")
+
+        assert response.status_code == 200
+        assert response.json["token_type"] == "Bearer"
+        assert 890 <= response.json["expires_in"] <= 900
+        assert response.headers["Cache-Control"] == "no-store"
+        assert client.get("/me", headers=bearer(response)).json["id"] == ann.id
+        assert refresh(client, response).status_code == 200
+
+    @pytest.mark.parametrize("name", ["Ann", "ann", "ANN", "Ann.B@example.com", "aNN.b@Example.COM"])
+    def test_knows_people_by_name_and_by_address(
+        self, client: ContractClient, make: Factory, name: str
+    ) -> None:
+        ann = make.user("Ann", email="Ann.B@example.com")
+        make.user("bob")
+
+        response = sign_in(client, name)
+
+        assert response.status_code == 200
+        assert client.get("/me", headers=bearer(response)).json["id"] == ann.id
+
+    @pytest.mark.parametrize("email", ["ann@bücher.example", "ann@xn--bcher-kva.example"])
+    def test_knows_people_by_the_address_they_registered_with(
+        self, client: ContractClient, email: str
+    ) -> None:
+        sent = {"username": "ann", "email": "ann@bücher.example", "password": PASSWORD}
+        client.post("/users", json=sent)
+
+        response = sign_in(client, email)
+
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            pytest.param(credentials(f"ann:{PASSWORD}", scheme="basic"), id="scheme in lower case"),
+            pytest.param(credentials(f"ann:{PASSWORD}", scheme="BASIC"), id="scheme in upper case"),
+        ],
+    )
+    def test_takes_basic_however_it_is_written(
+        self, client: ContractClient, make: Factory, header: str
+    ) -> None:
+        make.user("ann")
+
+        response = client.post("/tokens", headers={"Authorization": header})
+
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize(
+        ("password", "encoding"),
+        [
+            pytest.param("owls: crème brûlée", "utf-8", id="UTF-8"),
+            pytest.param("owls: crème brûlée", "latin-1", id="Latin-1"),
+            pytest.param("\N{OWL}" * 128, "utf-8", id="128 beyond 16 bits"),
+            pytest.param(":::::::: ", "ascii", id="colons"),
+        ],
+    )
+    def test_takes_a_password_however_it_is_encoded(
+        self, client: ContractClient, password: str, encoding: str
+    ) -> None:
+        sent = {"username": "ann", "email": "ann@example.com", "password": password}
+        client.post("/users", json=sent)
+        header = credentials(f"ann:{password}".encode(encoding))
+
+        response = client.post("/tokens", headers={"Authorization": header})
+
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            pytest.param("Basic", id="nothing after the scheme"),
+            pytest.param("Basic ", id="a space after the scheme"),
+            pytest.param("Basic !!!!", id="not base64"),
+            pytest.param("Basic YW5u\xe9", id="not ASCII"),
+            pytest.param("Basic YW5uO", id="cut base64"),
+            pytest.param(credentials("ann"), id="no colon"),
+            pytest.param(credentials(":"), id="neither name nor password"),
+            pytest.param(credentials("ann:"), id="no password"),
+            pytest.param(credentials(f":{PASSWORD}"), id="no name"),
+            pytest.param(credentials(f"ann:{PASSWORD} "), id="space after the password"),
+            pytest.param(credentials(f"ann:{PASSWORD.upper()}"), id="password in upper case"),
+            pytest.param(credentials(f"ann:{PASSWORD}\0"), id="NUL after the password"),
+            pytest.param(credentials(f"ann:{'a' * 60_000}"), id="60,000 of a password"),
+            pytest.param(credentials(f"bob:{PASSWORD}"), id="nobody"),
+            pytest.param(credentials(f"bob@example.com:{PASSWORD}"), id="nobody's address"),
+            pytest.param(credentials(f"@:{PASSWORD}"), id="no address"),
+            pytest.param(credentials(f"%:{PASSWORD}"), id="wildcard"),
+            pytest.param(credentials(f"ann :{PASSWORD}"), id="space after the name"),
+            pytest.param(credentials(f"ann\0:{PASSWORD}"), id="NUL after the name"),
+            pytest.param(credentials(f"ann\0@example.com:{PASSWORD}"), id="NUL in an address"),
+            pytest.param(credentials(f"{'a' * 60_000}:{PASSWORD}"), id="60,000 of a name"),
+            pytest.param(credentials(b"\xe4nn:" + PASSWORD.encode()), id="name in Latin-1"),
+            pytest.param(credentials(b"\x80\xff\x9f:\x80"), id="controls in Latin-1"),
+            pytest.param(credentials(f"änn:{PASSWORD}"), id="name beyond ASCII"),
+            pytest.param(credentials(b"\xed\xa0\x80:\xed\xa0\x80"), id="surrogates"),
+            pytest.param(credentials(f"ann:{PASSWORD}", scheme="Bearer"), id="bearer"),
+            pytest.param(credentials(f"ann:{PASSWORD}", scheme="Digest"), id="digest"),
+            pytest.param(credentials(f"ann:{PASSWORD}").removeprefix("Basic "), id="no scheme"),
+            pytest.param("Bearer nonsense", id="a token"),
+        ],
+    )
+    def test_refuses_what_is_nobodys(
+        self, app: Flask, client: ContractClient, make: Factory, header: str
+    ) -> None:
+        ann = make.user("ann")
+
+        response = client.post("/tokens", headers={"Authorization": header})
+
+        assert response.status_code == 401
+        assert response.json["code"] == "invalid_credentials"
+        assert response.headers["WWW-Authenticate"] == BASIC_CHALLENGE
+        assert sessions_of(app, ann) == [ann.session_id]
+
+    def test_asks_for_credentials(self, client: ContractClient) -> None:
+        response = client.post("/tokens")
+
+        assert response.status_code == 401
+        assert response.json["code"] == "authentication_required"
+        assert response.headers["WWW-Authenticate"] == BASIC_CHALLENGE
+
+    def test_does_not_tell_whether_there_is_an_account(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+
+        somebody, nobody = sign_in(client, "ann", "not hers"), sign_in(client, "bob", "not hers")
+
+        said: list[Any] = [somebody.json, nobody.json]
+        assert somebody.status_code == nobody.status_code == 401
+        assert {**said[0], "request_id": ""} == {**said[1], "request_id": ""}
+        assert set(somebody.headers.keys()) == set(nobody.headers.keys())
+
+    def test_takes_no_token_for_a_password(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+
+        response = client.post("/tokens", headers=ann.signed_in)
+
+        assert response.status_code == 401
+
+    def test_starts_a_session_each_time(self, app: Flask, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+
+        first, second = sign_in(client, "ann"), sign_in(client, "ann")
+
+        assert set(tokens_in(first)).isdisjoint(tokens_in(second))
+        assert status_with(client, first) == status_with(client, second) == 200
+        assert len(sessions_of(app, ann)) == 3
+
+    def test_takes_many_at_once(self, app: Flask, make: Factory) -> None:
+        ann = make.user("ann")
+
+        pairs = at_once(*[lambda: sign_in(ContractClient(app), "ann")] * 6)
+
+        assert [pair.status_code for pair in pairs] == [200] * 6
+        assert len({pair.json["refresh_token"] for pair in pairs}) == 6
+        assert len(sessions_of(app, ann)) == 7
+
+    def test_removes_the_callers_sessions_that_expired(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        going_on = current_id(client, bearer(sign_in(client, "ann")))
+        move(app, ann.session_id, expires_at=utc_now())
+        move(app, bob.session_id, expires_at=LONG_AGO)
+
+        pair = sign_in(client, "ann")
+
+        assert sessions_of(app, ann) == [going_on, current_id(client, bearer(pair))]
+        assert sessions_of(app, bob) == [bob.session_id]
+
+    def test_hashes_the_password_anew_when_the_settings_changed(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        outdate_password(app, ann)
+        outdated = password_hash_of(app, ann)
+
+        responses = [sign_in(client, "ann"), sign_in(client, "ann")]
+
+        assert [response.status_code for response in responses] == [200, 200]
+        assert "m=16,t=2" in outdated
+        assert "m=8,t=1" in password_hash_of(app, ann)
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    def test_hashes_no_wrong_password_anew(self, app: Flask, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        outdate_password(app, ann)
+        outdated = password_hash_of(app, ann)
+
+        response = sign_in(client, "ann", "not hers")
+
+        assert response.status_code == 401
+        assert password_hash_of(app, ann) == outdated
+
+    def test_keeps_a_hash_that_is_up_to_date(self, app: Flask, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        before = password_hash_of(app, ann)
+
+        sign_in(client, "ann")
+
+        assert password_hash_of(app, ann) == before
+
+    def test_lets_in_both_who_come_when_the_settings_changed(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        outdate_password(app, ann)
+
+        with meanwhile(app, partial(sign_in, ContractClient(app), "ann")):
+            response = sign_in(client, "ann")
+
+        assert response.status_code == 200
+        assert len(sessions_of(app, ann)) == 3
+
+    def test_refuses_a_password_that_is_changed_meanwhile(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+
+        with meanwhile(app, partial(change_password, ContractClient(app), ann)):
+            response = sign_in(client, "ann")
+
+        assert response.status_code == 401
+        assert sessions_of(app, ann) == [ann.session_id]
+
+    def test_refuses_somebody_whose_account_is_deleted_meanwhile(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        elsewhere = partial(
+            ContractClient(app).delete, "/me", json={"password": PASSWORD}, headers=ann.signed_in
+        )
+
+        with meanwhile(app, elsewhere):
+            response = sign_in(client, "ann")
+
+        assert response.status_code == 401
+        assert sessions_of(app, ann) == []
+
+    def test_keeps_nothing_that_could_sign_anybody_in(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+
+        with app.app_context():
+            rows = [
+                str(row) for table in db.metadata.sorted_tables for row in db.session.execute(select(table))
+            ]
+            count = db.session.scalar(select(func.count()).select_from(Session))
+
+        assert count == 2
+        assert not [row for row in rows for token in tokens_in(pair) if token in row]
+        assert not [row for row in rows if PASSWORD in row]
+
+
+class TestAccessToken:
+    """What stands for every operation that needs a token."""
+
+    @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+    def test_admits_its_owner(self, client: ContractClient, make: Factory, scheme: str) -> None:
+        ann = make.user("ann")
+
+        response = client.get("/me", headers={"Authorization": f"{scheme} {ann.access_token}"})
+
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            pytest.param(
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, 0), id="expired long ago"
+            ),
+            pytest.param(
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, in_an_hour() - 3600),
+                id="expired now",
+            ),
+            pytest.param(
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id + 1, in_an_hour()),
+                id="of no session",
+            ),
+            pytest.param(
+                lambda app, ann: signed(foreign_app(app), ACCESS_TOKEN, ann.session_id, in_an_hour()),
+                id="of another secret",
+            ),
+            pytest.param(
+                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, in_an_hour()),
+                id="of another purpose",
+            ),
+            pytest.param(lambda _, ann: tampered(ann.access_token, 0), id="tampered at the beginning"),
+            pytest.param(lambda _, ann: tampered(ann.access_token, -20), id="tampered at the end"),
+            pytest.param(lambda _, ann: ann.access_token[:-1], id="cut"),
+            pytest.param(lambda _, ann: ann.access_token.partition(".")[0], id="without its signature"),
+            pytest.param(lambda _, ann: f"{ann.access_token}.", id="with more at the end"),
+            pytest.param(lambda *_: "", id="empty"),
+            pytest.param(lambda *_: ".", id="dot"),
+            pytest.param(lambda *_: "a=b", id="parameter"),
+            pytest.param(lambda *_: 'token="a", b=c', id="parameters"),
+            pytest.param(lambda *_: "\xe9\xff", id="not ASCII"),
+            pytest.param(lambda *_: "a" * 60_000, id="60,000"),
+        ],
+    )
+    def test_admits_nobody_if_it_is_not_good(
+        self, app: Flask, client: ContractClient, make: Factory, forge: Callable[[Flask, Member], str]
+    ) -> None:
+        ann = make.user("ann")
+        token = forge(app, ann)
+
+        response = client.get("/me", headers={"Authorization": f"Bearer {token}"})
+
+        assert response.status_code == 401
+        assert response.json["code"] == "invalid_token"
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+
+    def test_admits_nobody_if_it_is_for_refreshing(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+
+        response = client.get("/me", headers={"Authorization": f"Bearer {pair.json['refresh_token']}"})
+
+        assert response.status_code == 401
+
+    def test_admits_nobody_once_its_session_expired(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        move(app, ann.session_id, expires_at=utc_now())
+
+        response = client.get("/me", headers=ann.signed_in)
+
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+
+    def test_is_asked_for(self, client: ContractClient) -> None:
+        response = client.get("/me")
+
+        assert response.status_code == 401
+        assert response.json["code"] == "authentication_required"
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="microblog"'
+
+    def test_is_asked_for_where_a_password_is_sent(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+
+        response = client.get("/me", auth=("ann", PASSWORD))
+
+        # RFC 6750, section 3.1: no error for a scheme that is not supported.
+        assert response.status_code == 401
+        assert response.json["code"] == "authentication_required"
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="microblog"'
+
+    def test_is_not_looked_at_where_anybody_may_read(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+
+        response = client.get("/users/ann", headers={"Authorization": "Bearer nonsense"})
+
+        assert response.status_code == 200
+
+
+class TestRefreshToken:
+    def test_gives_the_next_pair(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        pair = sign_in(client, "ann")
+
+        response = refresh(client, pair)
+
+        assert response.status_code == 200
+        assert response.json["refresh_token"] != pair.json["refresh_token"]
+        assert response.json["token_type"] == "Bearer"
+        assert 890 <= response.json["expires_in"] <= 900
+        assert response.headers["Cache-Control"] == "no-store"
+        assert client.get("/me", headers=bearer(response)).json["id"] == ann.id
+        assert refresh(client, response).status_code == 200
+
+    def test_lets_the_session_go_on(self, app: Flask, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+        session_id = current_id(client, bearer(pair))
+        a_while_ago = utc_now() - timedelta(days=20)
+        move(app, session_id, refreshed_at=a_while_ago, expires_at=a_while_ago + timedelta(days=30))
+
+        response = refresh(client, pair)
+
+        with app.app_context():
+            session = db.session.get_one(Session, session_id)
+        assert session.refreshed_at > a_while_ago + timedelta(days=19)
+        assert session.expires_at == session.refreshed_at + timedelta(days=30)
+        assert current_id(client, bearer(response)) == session_id
+
+    def test_leaves_the_access_token_that_was(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+
+        refresh(client, pair)
+
+        assert status_with(client, pair) == 200
+
+    def test_needs_no_access_token(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+        sent = {"refresh_token": sign_in(client, "ann").json["refresh_token"]}
+
+        response = client.post("/tokens/refresh", json=sent, headers={"Authorization": "Bearer that expired"})
+
+        assert response.status_code == 200
+
+    def test_gives_the_very_same_pair_again_to_a_retry(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+
+        first, second, third = (refresh(client, pair) for _ in range(3))
+
+        assert first.status_code == second.status_code == third.status_code == 200
+        assert tokens_in(first) == tokens_in(second) == tokens_in(third)
+        assert status_with(client, second) == 200
+
+    def test_gives_the_same_successor_to_the_end_of_the_grace(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+        successor = refresh(client, pair)
+        move(app, current_id(client, bearer(pair)), refreshed_at=utc_now() - timedelta(seconds=5))
+
+        response = refresh(client, pair)
+
+        assert response.json["refresh_token"] == successor.json["refresh_token"]
+
+    def test_gives_many_at_once_the_same_successor(self, app: Flask, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(ContractClient(app), "ann")
+
+        pairs = at_once(*[lambda: refresh(ContractClient(app), pair)] * 6)
+
+        assert [successor.status_code for successor in pairs] == [200] * 6
+        assert len({tokens_in(successor) for successor in pairs}) == 1
+
+    def test_ends_the_session_when_it_is_used_after_the_grace(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        other = sign_in(client, "ann")
+        stolen = sign_in(client, "ann")
+        successor = refresh(client, stolen)
+        move(app, current_id(client, bearer(stolen)), refreshed_at=utc_now() - timedelta(seconds=11))
+
+        response = refresh(client, stolen)
+
+        assert response.status_code == 401
+        assert response.json["code"] == "invalid_token"
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+        assert status_with(client, stolen) == status_with(client, successor) == 401
+        assert refresh(client, successor).status_code == 401
+        assert status_with(client, other) == refresh(client, other).status_code == 200
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+        assert client.get("/me", headers=bob.signed_in).status_code == 200
+
+    def test_ends_the_session_when_it_is_two_generations_behind(
+        self, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        stolen = sign_in(client, "ann")
+        newest = refresh(client, refresh(client, stolen))
+
+        response = refresh(client, stolen)
+
+        assert response.status_code == 401
+        assert status_with(client, newest) == refresh(client, newest).status_code == 401
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    def test_has_no_grace_for_the_first_generation(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        sent = {"refresh_token": signed(app, REFRESH_TOKEN, ann.session_id, 2)}
+
+        response = client.post("/tokens/refresh", json=sent)
+
+        assert response.status_code == 401
+
+    def test_does_not_revive_a_session_that_expired(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+        move(app, current_id(client, bearer(pair)), expires_at=utc_now())
+
+        responses = [refresh(client, pair), refresh(client, pair)]
+
+        assert [response.status_code for response in responses] == [401, 401]
+        assert status_with(client, pair) == 401
+
+    def test_has_no_grace_for_a_session_that_expired(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+        refresh(client, pair)
+        move(app, current_id(client, bearer(pair)), expires_at=utc_now())
+
+        response = refresh(client, pair)
+
+        assert response.status_code == 401
+
+    def test_does_not_revive_a_session_that_was_ended(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann")
+        client.delete("/tokens/current", headers=bearer(pair))
+
+        response = refresh(client, pair)
+
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            pytest.param(lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, 1), id="other purpose"),
+            pytest.param(
+                lambda app, ann: signed(foreign_app(app), REFRESH_TOKEN, ann.session_id, 1),
+                id="another secret",
+            ),
+            pytest.param(lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id + 1, 1), id="no session"),
+            pytest.param(
+                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, 1), 0),
+                id="tampered at the beginning",
+            ),
+            pytest.param(
+                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, 1), -20),
+                id="tampered at the end",
+            ),
+            pytest.param(
+                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, 1).partition(".")[0],
+                id="without its signature",
+            ),
+            pytest.param(lambda _, ann: ann.access_token, id="access token"),
+            pytest.param(lambda *_: "nonsense", id="nonsense"),
+            pytest.param(lambda *_: "é.ÿ", id="not ASCII"),
+            pytest.param(lambda *_: "." * 500, id="500"),
+        ],
+    )
+    def test_refuses_what_is_no_refresh_token(
+        self, app: Flask, client: ContractClient, make: Factory, forge: Callable[[Flask, Member], str]
+    ) -> None:
+        ann = make.user("ann")
+
+        response = client.post("/tokens/refresh", json={"refresh_token": forge(app, ann)})
+
+        assert response.status_code == 401
+        assert response.json["code"] == "invalid_token"
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("sent", "pointer", "code"),
+        [
+            pytest.param({}, "/refresh_token", "required", id="missing"),
+            pytest.param({"refresh_token": None}, "/refresh_token", "null_not_allowed", id="null"),
+            pytest.param({"refresh_token": 1}, "/refresh_token", "wrong_type", id="number"),
+            pytest.param({"refresh_token": ["a"]}, "/refresh_token", "wrong_type", id="list"),
+            pytest.param({"refresh_token": ""}, "/refresh_token", "blank", id="empty"),
+            pytest.param({"refresh_token": "a" * 501}, "/refresh_token", "too_long", id="501"),
+            pytest.param({"refresh_token": "a\0"}, "/refresh_token", "control_character", id="NUL"),
+            pytest.param({"refresh_token": "a", "scope": ""}, "/scope", "unknown_member", id="unknown"),
+        ],
+    )
+    def test_refuses_what_is_not_valid(
+        self, client: ContractClient, sent: dict[str, Any], pointer: str, code: str
+    ) -> None:
+        response = client.post("/tokens/refresh", json=sent)
+
+        assert response.status_code == 422
+        assert [(error["pointer"], error["code"]) for error in response.json["errors"]] == [(pointer, code)]
+
+
+class TestListTokens:
+    def test_shows_where_the_caller_is_signed_in(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        make.user("bob")
+        moments = {"created_at": LONG_AGO, "refreshed_at": LONG_AGO + timedelta(hours=1)}
+        move(app, ann.session_id, **moments, expires_at=datetime(2999, 12, 31, tzinfo=UTC))
+        here = bearer(sign_in(client, "ann", headers={"User-Agent": "curl/8.5.0"}))
+
+        response = client.get("/tokens", headers=here)
+
+        assert response.status_code == 200
+        newest, oldest = response.json["items"]
+        assert (newest["is_current"], newest["user_agent"]) == (True, "curl/8.5.0")
+        assert newest["created_at"] == newest["refreshed_at"] < newest["expires_at"]
+        assert oldest == {
+            "id": ann.session_id,
+            "is_current": False,
+            "user_agent": "",
+            "created_at": "2020-02-29T12:00:00.000Z",
+            "refreshed_at": "2020-02-29T13:00:00.000Z",
+            "expires_at": "2999-12-31T00:00:00.000Z",
+        }
+
+    def test_shows_no_session_that_expired(self, app: Flask, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        here = bearer(sign_in(client, "ann"))
+        move(app, ann.session_id, expires_at=utc_now())
+
+        response = client.get("/tokens", headers=here)
+
+        assert [session["is_current"] for session in response.json["items"]] == [True]
+
+    @pytest.mark.parametrize(
+        ("sent", "shown"),
+        [
+            pytest.param("Mozilla/5.0 (X11; Linux)", "Mozilla/5.0 (X11; Linux)", id="browser"),
+            pytest.param("", "", id="empty"),
+            pytest.param("a" * 200, "a" * 200, id="200"),
+            pytest.param("a" * 201, "a" * 200, id="201"),
+            pytest.param("\xe9" * 100 + "a" * 201, "a" * 200, id="cut after it is cleaned"),
+            pytest.param("a\x00b\x1b[2Jc\td\x7fe", "ab[2Jcde", id="controls"),
+            pytest.param("curl \xe9\xff\x85\xa0/8", "curl /8", id="not ASCII"),
+            pytest.param("<script>", "<script>", id="markup"),
+        ],
+    )
+    def test_shows_what_the_program_says_it_is(
+        self, client: ContractClient, make: Factory, sent: str, shown: str
+    ) -> None:
+        make.user("ann")
+        pair = sign_in(client, "ann", environ_base={"HTTP_USER_AGENT": sent})
+
+        response = client.get("/tokens", headers=bearer(pair))
+
+        assert response.json["items"][0]["user_agent"] == shown
+
+    def test_walks_page_by_page(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        ids = [current_id(client, bearer(sign_in(client, "ann"))) for _ in range(4)]
+
+        first = client.get("/tokens?limit=3", headers=ann.signed_in).json
+        second = client.get(f"/tokens?limit=3&cursor={first['next_cursor']}", headers=ann.signed_in).json
+
+        pages = [[session["id"] for session in page["items"]] for page in (first, second)]
+        assert pages == [ids[:0:-1], [ids[0], ann.session_id]]
+        assert second["next_cursor"] is None
+
+    def test_refuses_unknown_parameters(self, client: ContractClient, make: Factory) -> None:
+        response = client.get("/tokens?username=bob", headers=make.user("ann").signed_in)
+
+        assert response.status_code == 422
+        assert response.json["errors"][0]["parameter"] == "username"
+
+
+class TestDeleteCurrentToken:
+    def test_ends_this_session_alone(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        here, there = sign_in(client, "ann"), sign_in(client, "ann")
+        newer = refresh(client, here)
+
+        response = client.delete("/tokens/current", headers=bearer(here))
+
+        assert response.status_code == 204
+        assert status_with(client, here) == status_with(client, newer) == 401
+        assert refresh(client, newer).status_code == 401
+        assert status_with(client, there) == refresh(client, there).status_code == 200
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    def test_answers_401_the_second_time(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        client.delete("/tokens/current", headers=ann.signed_in)
+
+        response = client.delete("/tokens/current", headers=ann.signed_in)
+
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+
+    def test_signs_out_or_is_signed_out_when_many_come_at_once(self, app: Flask, make: Factory) -> None:
+        ann = make.user("ann")
+
+        def sign_out() -> int:
+            return ContractClient(app).delete("/tokens/current", headers=ann.signed_in).status_code
+
+        statuses = at_once(*[sign_out] * 6)
+
+        assert 204 in statuses
+        assert set(statuses) <= {204, 401}
+        assert sessions_of(app, ann) == []
+
+
+class TestDeleteToken:
+    def test_ends_a_session_elsewhere(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        there = sign_in(client, "ann")
+        there_id = current_id(client, bearer(there))
+
+        response = client.delete(f"/tokens/{there_id}", headers=ann.signed_in)
+
+        assert response.status_code == 204
+        assert status_with(client, there) == refresh(client, there).status_code == 401
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    def test_ends_the_session_that_asks(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+
+        response = client.delete(f"/tokens/{ann.session_id}", headers=ann.signed_in)
+
+        assert response.status_code == 204
+        assert client.get("/me", headers=ann.signed_in).status_code == 401
+
+    def test_answers_404_for_somebody_elses(self, client: ContractClient, make: Factory) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+
+        response = client.delete(f"/tokens/{ann.session_id}", headers=bob.signed_in)
+
+        assert response.status_code == 404
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    @pytest.mark.parametrize("written", ["0", "-1", "01", "abc", "current/", str(2**63), str(2**70)])
+    def test_answers_404_for_what_is_no_id(self, client: ContractClient, make: Factory, written: str) -> None:
+        ann = make.user("ann")
+
+        response = client.delete(f"/tokens/{written}", headers=ann.signed_in)
+
+        assert response.status_code == 404
+        assert client.get("/me", headers=ann.signed_in).status_code == 200
+
+    def test_answers_404_the_second_time(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        there_id = current_id(client, bearer(sign_in(client, "ann")))
+        client.delete(f"/tokens/{there_id}", headers=ann.signed_in)
+
+        response = client.delete(f"/tokens/{there_id}", headers=ann.signed_in)
+
+        assert response.status_code == 404
+
+    def test_happens_once_of_many_at_once(self, app: Flask, client: ContractClient, make: Factory) -> None:
+        ann = make.user("ann")
+        there_id = current_id(client, bearer(sign_in(client, "ann")))
+
+        def sign_out_there() -> int:
+            return ContractClient(app).delete(f"/tokens/{there_id}", headers=ann.signed_in).status_code
+
+        statuses = at_once(*[sign_out_there] * 6)
+
+        assert sorted(statuses) == [204] + [404] * 5
