@@ -21,7 +21,8 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/flask openapi | diff openapi.yaml - || { echo "openapi.yaml is not current: run make openapi"; exit 1; }
+	$(BIN)/flask openapi --output $(VENV)/openapi.yaml
+	diff openapi.yaml $(VENV)/openapi.yaml || { echo "openapi.yaml is not current: run make openapi"; exit 1; }
 
 format: $(VENV)/test
 	$(BIN)/ruff check --fix

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from flask import Flask, Response, g
 
-from api import auth, body, cli, database, docs, errors, health
+from api import access_log, auth, body, cli, database, docs, errors, health
 from api.config import Config
 from api.converters import IdConverter, UsernameConverter
 from api.posts.routes import posts
@@ -20,13 +20,14 @@ def create_app(config: Config | None = None) -> Flask:
     app.response_class = ApiResponse
     app.config.from_object(config or Config.from_environment())
 
-    # An address is written in one way: what differs by a slash is not found, rather than redirected.
+    # An address is written in one way: with a slash too many it is not found, rather than redirected.
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"int": IdConverter, "username": UsernameConverter}
 
     app.before_request(_name_request)
     app.after_request(_add_headers)
+    access_log.init_app(app)
     database.init_app(app)
     errors.init_app(app)
     body.init_app(app)
@@ -53,5 +54,7 @@ def _name_request() -> None:
 def _add_headers(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     response.headers.setdefault("Cache-Control", "no-store")
     return response

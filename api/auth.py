@@ -28,7 +28,10 @@ bearer = HTTPTokenAuth("Bearer", realm=REALM)
 def init_app(app: Flask) -> None:
     """Make what hashes passwords, with the settings' parameters."""
     app.extensions["passwords"] = Passwords(
-        memory=app.config["PASSWORD_HASH_MEMORY"], time=app.config["PASSWORD_HASH_TIME"]
+        memory=app.config["PASSWORD_HASH_MEMORY"],
+        time=app.config["PASSWORD_HASH_TIME"],
+        # Two threads stay free for everything else.
+        line=max(2, app.config["THREADS"] - 2),
     )
 
 
@@ -101,10 +104,10 @@ def _user_with_password(name: str, password: str) -> User | None:
     """Return the user if the password is theirs, with the transaction open that their row is locked in."""
     # flask-httpauth reads credentials whatever their scheme is called.
     scheme = request.headers.get("Authorization", "").partition(" ")[0]
-    if not name or scheme.lower() != "basic" or CONTROL_CHARACTER.search(name):
+    name = normal_email(name) or name
+    if not name or not name.isascii() or scheme.lower() != "basic" or CONTROL_CHARACTER.search(name):
         return None
     column = User.folded_email if "@" in name else User.folded_username
-    name = normal_email(name) or name
     found = select(User).where(column == name.lower())
     user = db.session.scalar(found, execution_options={"populate_existing": True})
     password_hash = user.password_hash if user else None
@@ -124,7 +127,7 @@ def _user_with_password(name: str, password: str) -> User | None:
 @basic.error_handler
 def _refuse_password(_status: int) -> NoReturn:
     headers = {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
-    code = "invalid_credentials" if "Authorization" in request.headers else "authentication_required"
+    code = "invalid_credentials" if request.headers.get("Authorization") else "authentication_required"
     raise Problem(code, headers=headers)
 
 
@@ -132,18 +135,22 @@ def _refuse_password(_status: int) -> NoReturn:
 def _user_with_token(token: str) -> User | None:
     """Return whose token this is, if it is an access token and its session goes on."""
     try:
-        session_id, expires_at = signer(ACCESS_TOKEN).loads(token)
-    except BadData:
+        session_id, origin, expires_at = signer(ACCESS_TOKEN).loads(token)
+    except (BadData, ValueError):
         return None
     if expires_at <= time.time():
         return None
-    g.session = db.session.scalar(
+    session = db.session.scalar(
         select(Session)
         .join(Session.user)
         .options(contains_eager(Session.user))
         .where(Session.id == session_id, Session.expires_at > utc_now())
     )
-    return g.session and cast("User", g.session.user)
+    if session is None or session.origin != origin:
+        return None
+    g.session = session
+    g.user_id = session.user_id
+    return session.user
 
 
 @bearer.error_handler

@@ -11,6 +11,7 @@ from api.errors import Problem
 
 SIZE_MAXIMUM = 64 * 1024
 MEMBERS_MAXIMUM = 32
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
 
 
@@ -20,11 +21,13 @@ def init_app(app: Flask) -> None:
 
 
 def _read() -> None:
-    """Keep the body in `g.body`, having held no more of it than is allowed.
+    """Keep the body of a request that may have one in `g.body`; never hold more of it than is allowed.
 
     The length is not trusted: a chunked body has none, and Werkzeug cuts one that is too long in
     silence.
     """
+    if request.method in BODILESS:
+        return
     if (request.content_length or 0) > SIZE_MAXIMUM:
         raise Problem("body_too_large")
     body = b""

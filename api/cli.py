@@ -1,6 +1,7 @@
 """The `flask` commands of this service."""
 
 import errno
+import logging
 import socket
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def serve_forever(app: Flask) -> None:
     from granian.log import LogLevels
 
     host, port = app.config["HOST"], app.config["PORT"]
-    ensure_free(host, port)
+    # Threads wait for the database more than they compute; granian's advice on their number is not for that.
+    logging.getLogger("_granian").addFilter(lambda record: "Configuration allows" not in record.getMessage())
     server = Granian(
         "wsgi:app",
-        address=host,
+        address=free_address(host, port),
         port=port,
         interface=Interfaces.WSGI,
         workers=app.config["WORKERS"],
@@ -50,6 +52,7 @@ def serve_forever(app: Flask) -> None:
         http1_settings=HTTP1Settings(max_buffer_size=16_384),
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
+        workers_kill_timeout=app.config["STOP_SECONDS"],
         working_dir=ROOT,
     )
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -57,8 +60,8 @@ def serve_forever(app: Flask) -> None:
     server.serve()
 
 
-def ensure_free(host: str, port: int) -> None:
-    """Refuse, in one line, an address that cannot be listened on."""
+def free_address(host: str, port: int) -> str:
+    """Return the IP address of a host; refuse, in one line, one that cannot be listened on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -66,6 +69,7 @@ def ensure_free(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+        return str(address[0])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = f"Port {port} is taken; choose another, for example PORT={port + 1}."

@@ -44,6 +44,9 @@ class Config:
     PORT: int = setting(8000, "Port to listen on.", minimum=1)
     WORKERS: int = setting(1, "Processes that answer requests.", minimum=1)
     THREADS: int = setting(8, "Threads in each process, and database connections that it keeps.", minimum=1)
+    STOP_SECONDS: int = setting(
+        15, "For how long requests may go on once the server is told to stop.", minimum=1
+    )
     ACCESS_TOKEN_SECONDS: int = setting(900, "Life of an access token.", minimum=1)
     REFRESH_TOKEN_SECONDS: int = setting(
         2_592_000, "Life of a session since its last refresh (30 days).", minimum=1
@@ -57,18 +60,18 @@ class Config:
     PASSWORD_HASH_TIME: int = setting(2, "Passes that Argon2id makes over it.", minimum=1)
     DATABASE_TIMEOUT_SECONDS: int = setting(
         5,
-        "Longest wait for a connection or for a lock; a statement may take twice as long.",
+        "Longest wait for a connection or a lock. On PostgreSQL a statement may take twice as long.",
         minimum=1,
     )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read the settings from the environment, and from `.env` what the environment leaves open.
+    def from_environment(cls, environment: Mapping[str, str] | None = None, folder: Path = ROOT) -> Self:
+        """Read the settings from the environment, and from a folder's `.env` what that leaves open.
 
         Raises InvalidSettingError, naming the setting, for a value that cannot be used.
         """
         if environment is None:
-            file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
+            file = {key: value for key, value in dotenv_values(folder / ".env").items() if value is not None}
             environment = {**file, **os.environ}
         values: dict[str, Any] = {}
         for known in fields(cls):
@@ -90,13 +93,15 @@ class Config:
         object.__setattr__(self, "SECRET_KEY", self._secret_key(folder))
 
     def _secret_key(self, folder: Path) -> str:
-        if len(self.SECRET_KEY) >= SECRET_KEY_MINIMUM:
-            return self.SECRET_KEY
-        if self.SECRET_KEY:
-            raise InvalidSettingError(f"SECRET_KEY must have at least {SECRET_KEY_MINIMUM} characters.")
-        if self.ENVIRONMENT == "production":
-            raise InvalidSettingError("SECRET_KEY must be set in production.")
-        return _kept_secret(folder / "secret_key")
+        secret, source = self.SECRET_KEY, "SECRET_KEY"
+        if not secret:
+            if self.ENVIRONMENT == "production":
+                raise InvalidSettingError("SECRET_KEY must be set in production.")
+            kept = folder / "secret_key"
+            secret, source = _kept_secret(kept), f"The secret in {kept}"
+        if len(secret) < SECRET_KEY_MINIMUM:
+            raise InvalidSettingError(f"{source} must have at least {SECRET_KEY_MINIMUM} characters.")
+        return secret
 
 
 def _number(known: Any, text: str) -> int:
@@ -124,7 +129,7 @@ def _folder(url: URL) -> Path:
     if url.drivername == "sqlite":
         folder = Path(str(url.database)).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidSettingError(f"Cannot make the folder {folder}: {error.strerror}.") from None
         if not os.access(folder, os.W_OK):
@@ -140,9 +145,11 @@ def _kept_secret(path: Path) -> str:
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(draft, "x", opener=_private, encoding="ascii") as file:
                 file.write(secrets.token_urlsafe(48))
+                file.flush()
+                os.fsync(file.fileno())
             with suppress(FileExistsError):  # Another process was first.
                 path.hardlink_to(draft)
             draft.unlink()

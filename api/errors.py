@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from flask import Flask, Response, current_app, g
-from marshmallow import ValidationError, fields
+from marshmallow import EXCLUDE, ValidationError, fields
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
@@ -48,6 +48,17 @@ class Kind(NamedTuple):
     def title(self) -> str:
         """The status in words."""
         return phrase(self.status)
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """Return the members that every problem document of this kind has."""
+        return {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
 
 
 KINDS = {
@@ -103,7 +114,7 @@ class InputErrorSchema(BaseSchema):
     )
 
     class Meta:
-        unknown = "exclude"
+        unknown = EXCLUDE
 
 
 class ProblemSchema(BaseSchema):
@@ -128,7 +139,7 @@ class ProblemSchema(BaseSchema):
     )
 
     class Meta:
-        unknown = "exclude"
+        unknown = EXCLUDE
 
 
 class Problem(Exception):  # noqa: N818 -- RFC 9457's own word.
@@ -221,14 +232,7 @@ def _unexpected(error: Exception) -> Response:
 
 def _response(kind: Kind, errors: Iterable[InputError], headers: Mapping[str, str]) -> Response:
     db.session.rollback()
-    document: dict[str, Any] = {
-        "type": kind.type,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.detail,
-        "code": kind.code,
-        "request_id": g.request_id,
-    }
+    document = kind.document(g.request_id)
     if errors:
         document["errors"] = [
             {error.place: error.name, "code": error.code, "detail": error.detail} for error in errors

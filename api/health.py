@@ -2,8 +2,10 @@
 
 from flask import Blueprint
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from api.database import db
+from api.errors import RETRY_AFTER_SECONDS, Problem
 
 health = Blueprint("health", __name__)
 
@@ -16,6 +18,9 @@ def livez() -> dict[str, str]:
 
 @health.get("/readyz")
 def readyz() -> dict[str, str]:
-    """Say that the database answers too; otherwise 503."""
-    db.session.execute(text("SELECT 1"))
+    """Say that the database answers too, and that its tables are there; otherwise 503."""
+    try:
+        db.session.execute(text("SELECT version_num FROM alembic_version"))
+    except DBAPIError:
+        raise Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}) from None
     return {"status": "ok"}

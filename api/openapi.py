@@ -14,7 +14,7 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from api.endpoint import Operation, View, operation_of
-from api.errors import BY_STATUS, ProblemSchema, phrase
+from api.errors import KINDS, ProblemSchema, phrase
 from api.schema import BaseSchema
 
 TITLE = "Microblog"
@@ -72,7 +72,7 @@ def document(app: Flask, prefix: str) -> dict[str, Any]:
         spec.components.security_scheme(name, scheme)
     for name, description in HEADERS.items():
         spec.components.header(name, {"description": description, "schema": {"type": "string"}})
-    spec.components.response("Problem", _problem(500))
+    spec.components.response("Problem", _problem(405, 500, 503))
     described: set[str] = set()
     for rule in sorted(app.url_map.iter_rules(), key=_place):
         if not rule.rule.startswith(prefix):
@@ -190,28 +190,22 @@ def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any
     return {**responses, "default": "Problem"}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    kind = BY_STATUS[status]
-    example = {
-        "type": kind.type,
-        "title": kind.title,
-        "status": status,
-        "detail": kind.detail,
-        "code": kind.code,
-        "request_id": "5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f",
-    }
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+def _problem(*statuses: int) -> dict[str, Any]:
+    """Return an error's answer; its examples are all the problems that have the statuses, by code."""
+    kinds = [kind for kind in KINDS.values() if kind.status in statuses]
+    examples = {kind.code: {"value": kind.document("5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f")} for kind in kinds}
+    if "invalid_input" in examples:
         too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
-        example["errors"] = [{"pointer": "/body", **too_long}]
+        examples["invalid_input"]["value"]["errors"] = [{"pointer": "/body", **too_long}]
     headers = {"X-Request-Id": "X-Request-Id"}
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if HTTPStatus.SERVICE_UNAVAILABLE in statuses:
         headers["Retry-After"] = "Retry-After"
-    if status == HTTPStatus.UNAUTHORIZED:
+    if HTTPStatus.UNAUTHORIZED in statuses:
         headers["WWW-Authenticate"] = "WWW-Authenticate"
     return {
-        "description": kind.title if status < 500 else "Any other problem",
+        "description": phrase(statuses[0]) if len(statuses) == 1 else "Any other problem",
         "headers": headers,
-        "content": {"application/problem+json": {"schema": ProblemSchema(), "example": example}},
+        "content": {"application/problem+json": {"schema": ProblemSchema(), "examples": examples}},
     }
 
 

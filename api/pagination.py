@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from flask import request
 from itsdangerous import BadData, URLSafeSerializer
-from marshmallow import Schema, fields, validate
+from marshmallow import EXCLUDE, Schema, fields, validate
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -121,7 +121,7 @@ class PageSchema(BaseSchema):
     )
 
     class Meta:
-        unknown = "exclude"
+        unknown = EXCLUDE
 
     HEADERS = {"Link": "The neighbouring pages, as `next` and `prev` (RFC 8288)."}
 

@@ -57,7 +57,7 @@ def new_database_url(
 
 def config_for(database_url: str, **settings: Any) -> Config:
     """Return settings for tests: passwords cost little."""
-    defaults = {"SECRET_KEY": SECRET_KEY, "PASSWORD_HASH_MEMORY": 8, "PASSWORD_HASH_TIME": 1}
+    defaults = {"SECRET_KEY": SECRET_KEY, "THREADS": 32, "PASSWORD_HASH_MEMORY": 8, "PASSWORD_HASH_TIME": 1}
     return Config(DATABASE_URL=database_url, **{**defaults, **settings})
 
 

@@ -19,7 +19,14 @@ PREFIX: str = CONTRACT["servers"][0]["url"]
 URI = "urn:contract"
 
 # Every answer may have these; all others are in the contract where they occur.
-COMMON_HEADERS = {"Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options"}
+COMMON_HEADERS = {
+    "Cache-Control",
+    "Content-Length",
+    "Content-Security-Policy",
+    "Content-Type",
+    "Referrer-Policy",
+    "X-Content-Type-Options",
+}
 # What any address may answer, whatever is asked of it.
 COMMON_STATUSES = {400, 405, 413, 500, 503}
 

@@ -24,6 +24,7 @@ class Member:
     username: str
     email: str
     session_id: int
+    origin: int
     access_token: str
     password: str = PASSWORD
 
@@ -56,8 +57,8 @@ class Factory:
             )
             db.session.add_all([user, session])
             db.session.commit()
-            token = signer(ACCESS_TOKEN).dumps([session.id, int(now.timestamp()) + 900])
-            return Member(user.id, user.username, user.email, session.id, str(token))
+            token = signer(ACCESS_TOKEN).dumps([session.id, session.origin, int(now.timestamp()) + 900])
+            return Member(user.id, user.username, user.email, session.id, session.origin, str(token))
 
     def post(self, author: Member | None = None, body: str = "Hello.", **columns: Any) -> int:
         """Make a post and return its id."""

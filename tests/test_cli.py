@@ -7,16 +7,17 @@ from contextlib import closing
 from pathlib import Path
 
 import click
+import orjson
 import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from api.cli import ensure_free
+from api.cli import free_address
 from api.database import db
 from api.models import Post, Session, User
 from tests.contract import CONTRACT_FILE
-from tests.server import Server
+from tests.server import Server, free_port, running_server
 
 
 @pytest.fixture
@@ -74,21 +75,38 @@ def test_models_show_themselves_and_know_each_other(app: Flask) -> None:
 class TestServe:
     def test_answers_and_says_where(self, server: Server) -> None:
         assert server.get("/livez") == (200, {"status": "ok"})
-        assert server.output() == [
-            f"Microblog listens on {server.url}",
-            f"Its documentation is at {server.url}/docs",
-        ]
+        first, second, *log = server.output()
+        assert first == f"Microblog listens on {server.url}"
+        assert second == f"Its documentation is at {server.url}/docs"
+        assert {orjson.loads(line)["route"] for line in log} == {"/livez"}
 
     def test_refuses_a_port_that_is_taken_with_one_line(self, taken_port: int) -> None:
         with pytest.raises(click.ClickException) as refused:
-            ensure_free("127.0.0.1", taken_port)
+            free_address("127.0.0.1", taken_port)
 
         assert (
             refused.value.message
             == f"Port {taken_port} is taken; choose another, for example PORT={taken_port + 1}."
         )
 
+    def test_takes_a_name_for_its_address(self) -> None:
+        assert free_address("localhost", free_port()) in {"127.0.0.1", "::1"}
+
+    def test_stops_when_told_to_whoever_is_slow(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, STOP_SECONDS="1") as running:
+            slow = socket.create_connection(("127.0.0.1", running.port))
+            slow.sendall(b"POST /api/v1/users HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n{")
+
+        with slow:
+            assert slow.recv(1) == b""
+
+    def test_needs_no_body_to_answer_a_get(self, server: Server) -> None:
+        with socket.create_connection(("127.0.0.1", server.port)) as slow:
+            slow.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+
+            assert slow.recv(12) == b"HTTP/1.1 200"
+
     @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
     def test_refuses_an_address_that_is_not_its_own_with_one_line(self, host: str) -> None:
         with pytest.raises(click.ClickException, match=f"^Cannot listen on {host}, port 8000: .*\\.$"):
-            ensure_free(host, 8000)
+            free_address(host, 8000)

@@ -38,11 +38,10 @@ def test_what_is_not_set_or_empty_has_its_default() -> None:
 
 def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(f"PORT=8001\nHOST=::1\nSECRET_KEY={SECRET}\nWORKERS\n", "utf-8")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", "8002")
     monkeypatch.setenv("DATABASE_URL", "postgresql://host/name")
 
-    config = Config.from_environment()
+    config = Config.from_environment(folder=tmp_path)
 
     assert (config.HOST, config.PORT, config.WORKERS) == ("::1", 8002, 1)
 
@@ -115,6 +114,12 @@ class TestSecretKey:
             secrets = pool.map(secret_beside, [url] * 16, chunksize=1)
 
         assert len(set(secrets)) == 1
+
+    def test_that_was_kept_but_is_too_short_ends_the_start_with_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "secret_key").touch()
+
+        with pytest.raises(InvalidSettingError, match="must have at least 32 characters"):
+            secret_beside(f"sqlite:///{tmp_path}/x.db")
 
     def test_that_cannot_be_kept_ends_the_start_with_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "secret_key").mkdir()

@@ -119,7 +119,9 @@ class TestEveryOperation:
 
     def test_has_examples_that_fit(self, method: str, path: str, operation: dict[str, Any]) -> None:
         for _, content in contents(operation):
-            assert not schema_errors(content["schema"], content["example"])
+            examples = [example["value"] for example in content.get("examples", {}).values()]
+            for example in examples or [content["example"]]:
+                assert not schema_errors(content["schema"], example)
         for parameter in operation["parameters"]:
             if "example" in parameter:
                 assert not schema_errors(parameter["schema"], parameter["example"])

@@ -1,6 +1,7 @@
 """The contract as people read it."""
 
 import re
+from typing import Any
 
 import orjson
 import pytest
@@ -9,7 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.errors import KINDS
+from tests.conftest import DATABASES
 from tests.contract import CONTRACT, CONTRACT_FILE
+from tests.problems import assert_problem
 
 
 @pytest.fixture
@@ -69,6 +72,20 @@ class TestPages:
 
         assert response.status_code == 404
         assert response.content_type == "application/problem+json"
+
+
+def test_a_condition_that_does_not_hold_is_a_problem(site: FlaskClient) -> None:
+    response = site.get("/openapi.json", headers={"If-Match": '"another"'})
+
+    assert_problem(response, 412, "http_412")
+
+
+def test_readiness_needs_the_tables(new_app: Any, new_database_url: Any) -> None:
+    for kind in DATABASES:
+        response = new_app(new_database_url(kind)).test_client().get("/readyz")
+
+        assert_problem(response, 503, "unavailable")
+        assert response.headers["Retry-After"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from argon2.exceptions import InvalidHashError
 from flask import Flask
 
 from api.auth import passwords
@@ -13,7 +14,7 @@ from tests.problems import assert_problem
 
 
 def test_only_argon2id_hashes_are_kept() -> None:
-    kept = Passwords(memory=8, time=1)
+    kept = Passwords(memory=8, time=1, line=32)
 
     password_hash = kept.hash("9 green horses")
 
@@ -23,21 +24,21 @@ def test_only_argon2id_hashes_are_kept() -> None:
 
 
 def test_nobody_has_no_password() -> None:
-    kept = Passwords(memory=8, time=1)
+    kept = Passwords(memory=8, time=1, line=32)
 
     assert not kept.verify(None, "")
 
 
 def test_a_hash_made_with_other_parameters_is_outdated() -> None:
-    password_hash = Passwords(memory=8, time=1).hash("9 green horses")
+    password_hash = Passwords(memory=8, time=1, line=32).hash("9 green horses")
 
-    assert not Passwords(memory=8, time=1).is_outdated(password_hash)
-    assert Passwords(memory=16, time=1).is_outdated(password_hash)
-    assert Passwords(memory=8, time=2).is_outdated(password_hash)
+    assert not Passwords(memory=8, time=1, line=32).is_outdated(password_hash)
+    assert Passwords(memory=16, time=1, line=32).is_outdated(password_hash)
+    assert Passwords(memory=8, time=2, line=32).is_outdated(password_hash)
 
 
 def test_many_wait_for_their_turn() -> None:
-    kept = Passwords(memory=8, time=1)
+    kept = Passwords(memory=8, time=1, line=32)
 
     with ThreadPoolExecutor(8) as threads:
         hashes = list(threads.map(kept.hash, ["9 green horses"] * 32))
@@ -46,23 +47,32 @@ def test_many_wait_for_their_turn() -> None:
 
 
 @pytest.fixture
-def endless_work(app: Flask) -> Iterator[None]:
-    """Two passwords that are worked on, and never done."""
+def full_line(app: Flask) -> Iterator[None]:
+    """As many passwords in line as there may be."""
     with app.app_context():
-        turns = passwords()._turns
-    with turns, turns:
-        yield
+        line = passwords()._line
+    waiting = 0
+    while line.acquire(blocking=False):
+        waiting += 1
+    yield
+    line.release(waiting)
 
 
-def test_who_waits_too_long_is_asked_to_come_back(client: ContractClient, endless_work: None) -> None:
+def test_who_finds_the_line_full_is_asked_to_come_back(client: ContractClient, full_line: None) -> None:
     response = client.post("/tokens", auth=("ann", "9 green horses"))
 
     assert_problem(response, 503, "unavailable")
     assert response.headers["Retry-After"]
 
 
-def test_waiting_too_long_has_an_error_of_its_own() -> None:
-    kept = Passwords(memory=8, time=1)
+def test_a_place_in_line_is_free_again_whatever_came_of_it() -> None:
+    kept = Passwords(memory=8, time=1, line=1)
+    password_hash = kept.hash("9 green horses")
 
-    with kept._turns, kept._turns, pytest.raises(HashingBusyError):
+    for _ in range(3):
+        assert not kept.verify(password_hash, "wrong password")
+        with pytest.raises(InvalidHashError):
+            kept.verify("no hash", "9 green horses")
+
+    with kept._line, pytest.raises(HashingBusyError):
         kept.hash("9 green horses")

@@ -401,23 +401,34 @@ class TestAccessToken:
         "forge",
         [
             pytest.param(
-                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, 0), id="expired long ago"
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin, 0),
+                id="expired long ago",
             ),
             pytest.param(
-                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, in_an_hour() - 3600),
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin, in_an_hour() - 3600),
                 id="expired now",
             ),
             pytest.param(
-                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id + 1, in_an_hour()),
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id + 1, ann.origin, in_an_hour()),
                 id="of no session",
             ),
             pytest.param(
-                lambda app, ann: signed(foreign_app(app), ACCESS_TOKEN, ann.session_id, in_an_hour()),
+                lambda app, ann: signed(
+                    foreign_app(app), ACCESS_TOKEN, ann.session_id, ann.origin, in_an_hour()
+                ),
                 id="of another secret",
             ),
             pytest.param(
-                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, in_an_hour()),
+                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, in_an_hour()),
                 id="of another purpose",
+            ),
+            pytest.param(
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin - 1, in_an_hour()),
+                id="of an earlier database",
+            ),
+            pytest.param(
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, in_an_hour()),
+                id="of another make",
             ),
             pytest.param(lambda _, ann: tampered(ann.access_token, 0), id="tampered at the beginning"),
             pytest.param(lambda _, ann: tampered(ann.access_token, -20), id="tampered at the end"),
@@ -602,7 +613,7 @@ class TestRefreshToken:
         self, app: Flask, client: ContractClient, make: Factory
     ) -> None:
         ann = make.user("ann")
-        sent = {"refresh_token": signed(app, REFRESH_TOKEN, ann.session_id, 2)}
+        sent = {"refresh_token": signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 2)}
 
         response = client.post("/tokens/refresh", json=sent)
 
@@ -645,24 +656,34 @@ class TestRefreshToken:
     @pytest.mark.parametrize(
         "forge",
         [
-            pytest.param(lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, 1), id="other purpose"),
             pytest.param(
-                lambda app, ann: signed(foreign_app(app), REFRESH_TOKEN, ann.session_id, 1),
+                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin, 1), id="other purpose"
+            ),
+            pytest.param(
+                lambda app, ann: signed(foreign_app(app), REFRESH_TOKEN, ann.session_id, ann.origin, 1),
                 id="another secret",
             ),
-            pytest.param(lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id + 1, 1), id="no session"),
             pytest.param(
-                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, 1), 0),
+                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id + 1, ann.origin, 1),
+                id="no session",
+            ),
+            pytest.param(
+                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1), 0),
                 id="tampered at the beginning",
             ),
             pytest.param(
-                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, 1), -20),
+                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1), -20),
                 id="tampered at the end",
             ),
             pytest.param(
-                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, 1).partition(".")[0],
+                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1).partition(".")[0],
                 id="without its signature",
             ),
+            pytest.param(
+                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, ann.origin - 1, 1),
+                id="of an earlier database",
+            ),
+            pytest.param(lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id), id="of another make"),
             pytest.param(lambda _, ann: ann.access_token, id="access token"),
             pytest.param(lambda *_: "nonsense", id="nonsense"),
             pytest.param(lambda *_: "é.ÿ", id="not ASCII"),

@@ -4,11 +4,12 @@ Everything comes from this service. The assets are Swagger UI's, from the packag
 """
 
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 import flask_swagger_ui
 import orjson
-from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
+from flask import Blueprint, Flask, Response, abort, render_template, request, send_from_directory
 
 from api.errors import KINDS
 from api.openapi import as_yaml, document
@@ -62,7 +63,6 @@ def init_app(app: Flask, prefix: str) -> None:
 def _page(template: str, **context: object) -> Response:
     response = Response(render_template(template, **context), content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
     return _cacheable(response)
 
 
@@ -70,4 +70,6 @@ def _cacheable(response: Response) -> Response:
     response.headers["Cache-Control"] = "public, no-cache"
     response.add_etag()
     response.make_conditional(request)
+    if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        abort(response.status_code)
     return response

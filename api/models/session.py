@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -10,11 +10,13 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from api.database import Base, Id
 from api.models.user import User
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Session(Base):
     """One sign-in, from which all its tokens descend.
 
-    Tokens are signed statements about this row (its id and generation), so a copy of the table signs
+    Tokens are signed statements about this row (its id, origin and generation), so a copy of the table signs
     nobody in, and deleting the row ends every token at once.
     """
 
@@ -34,6 +36,14 @@ class Session(Base):
         Index(None, "user_id", "id"),
         {"sqlite_autoincrement": True},
     )
+
+    @property
+    def origin(self) -> int:
+        """When it began, in microseconds since 1970.
+
+        Tokens have it beside the id, which a database that was restored or made anew gives out again.
+        """
+        return (self.created_at - EPOCH) // timedelta(microseconds=1)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} of user {self.user_id}>"

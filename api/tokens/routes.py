@@ -64,12 +64,12 @@ def refresh_token(fields: dict[str, str]) -> dict[str, Any]:
     retry do no harm. Used after that, it is taken for stolen, and its session ends.
     """
     try:
-        session_id, generation = signer(REFRESH_TOKEN).loads(fields["refresh_token"])
-    except BadData:
+        session_id, origin, generation = signer(REFRESH_TOKEN).loads(fields["refresh_token"])
+    except (BadData, ValueError):
         raise invalid_token() from None
     now = utc_now()
     session = db.session.get(Session, session_id, **FOR_UPDATE)
-    if session is None or session.expires_at <= now:
+    if session is None or session.origin != origin or session.expires_at <= now:
         raise invalid_token()
     if generation == session.generation:
         session.generation += 1
@@ -125,8 +125,8 @@ def _token_pair(session: Session) -> dict[str, Any]:
     life: int = current_app.config["ACCESS_TOKEN_SECONDS"]
     expires_at = int(session.refreshed_at.timestamp()) + life
     return {
-        "access_token": signer(ACCESS_TOKEN).dumps([session.id, expires_at]),
-        "refresh_token": signer(REFRESH_TOKEN).dumps([session.id, session.generation]),
+        "access_token": signer(ACCESS_TOKEN).dumps([session.id, session.origin, expires_at]),
+        "refresh_token": signer(REFRESH_TOKEN).dumps([session.id, session.origin, session.generation]),
         "token_type": "Bearer",
         "expires_in": max(0, expires_at - int(time.time())),
     }

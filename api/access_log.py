@@ -1,0 +1,39 @@
+"""A line of JSON for each answer: what was asked for and how it went, nothing that people sent."""
+
+import logging
+import sys
+from time import perf_counter
+
+import orjson
+from flask import Flask, Response, g, request
+
+from api.database import utc_now
+
+log = logging.getLogger("microblog.access")
+
+
+def init_app(app: Flask) -> None:
+    """Log each answer on the standard output."""
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler(sys.stdout))
+        log.setLevel(logging.INFO)
+    app.before_request(_begin)
+    app.after_request(_write)
+
+
+def _begin() -> None:
+    g.began = perf_counter()
+
+
+def _write(response: Response) -> Response:
+    line = {
+        "time": utc_now(),
+        "request_id": g.request_id,
+        "method": request.method,
+        "route": request.url_rule and request.url_rule.rule,
+        "status": response.status_code,
+        "milliseconds": round(1000 * (perf_counter() - g.began), 2),
+        "user_id": g.get("user_id"),
+    }
+    log.info(orjson.dumps(line, option=orjson.OPT_UTC_Z).decode())
+    return response
