@@ -6,17 +6,16 @@ from typing import Any, NoReturn, cast
 
 from flask import Flask, current_app, g, request
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
-from itsdangerous import BadData
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import contains_eager
 
 from api.database import db, utc_now
 from api.endpoint import View, operation_of
-from api.errors import KINDS, InputError, Problem
+from api.errors import Problem, member_problem
 from api.models import Post, Session, User
 from api.passwords import Passwords
 from api.schema import CONTROL_CHARACTER, normal_email
-from api.signing import signer
+from api.signing import signed_values
 
 REALM = "microblog"
 ACCESS_TOKEN = "access token"  # noqa: S105 -- a purpose, see api.signing.
@@ -88,8 +87,7 @@ def ensure_password(password: str, member: str) -> None:
     password_hash = current_user().password_hash
     db.session.commit()
     if not passwords().verify(password_hash, password):
-        kind = KINDS["wrong_password"]
-        raise Problem(kind.code, errors=[InputError("pointer", f"/{member}", kind.code, kind.detail)])
+        raise member_problem("wrong_password", member)
 
 
 def _secured(view: View, scheme: str, guard: Any) -> View:
@@ -99,13 +97,16 @@ def _secured(view: View, scheme: str, guard: Any) -> View:
     return cast("View", guard.login_required(view))
 
 
+def _scheme() -> str:
+    return request.headers.get("Authorization", "").partition(" ")[0].lower()
+
+
 @basic.verify_password
 def _user_with_password(name: str, password: str) -> User | None:
     """Return the user if the password is theirs, with the transaction open that their row is locked in."""
-    # flask-httpauth reads credentials whatever their scheme is called.
-    scheme = request.headers.get("Authorization", "").partition(" ")[0]
     name = normal_email(name) or name
-    if not name or not name.isascii() or scheme.lower() != "basic" or CONTROL_CHARACTER.search(name):
+    # flask-httpauth reads credentials whatever their scheme is called.
+    if not name or not name.isascii() or _scheme() != "basic" or CONTROL_CHARACTER.search(name):
         return None
     column = User.folded_email if "@" in name else User.folded_username
     found = select(User).where(column == name.lower())
@@ -134,10 +135,10 @@ def _refuse_password(_status: int) -> NoReturn:
 @bearer.verify_token
 def _user_with_token(token: str) -> User | None:
     """Return whose token this is, if it is an access token and its session goes on."""
-    try:
-        session_id, origin, expires_at = signer(ACCESS_TOKEN).loads(token)
-    except (BadData, ValueError):
+    claims = signed_values(ACCESS_TOKEN, token, 3)
+    if claims is None:
         return None
+    session_id, origin, expires_at = claims
     if expires_at <= time.time():
         return None
     session = db.session.scalar(
@@ -155,7 +156,7 @@ def _user_with_token(token: str) -> User | None:
 
 @bearer.error_handler
 def _refuse_token(_status: int) -> NoReturn:
-    if request.headers.get("Authorization", "").partition(" ")[0].lower() == "bearer":
+    if _scheme() == "bearer":
         raise invalid_token()
     headers = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
     raise Problem("authentication_required", headers=headers)

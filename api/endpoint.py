@@ -45,7 +45,7 @@ def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> 
 
     def decorate(view: View) -> View:
         operation = operation_of(view)
-        operation.failures |= {400, 422}
+        operation.failures |= {400}
         if location == "json":
             operation.body = schema
             operation.failures |= {413, 415}
@@ -74,7 +74,7 @@ def returns(schema: BaseSchema | None = None, status: int | None = None) -> Call
         operation = operation_of(view)
         operation.answer = schema
         operation.status = status
-        operation.failures |= {422}
+        operation.failures |= {422}  # At the least for parameters that it does not know.
 
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Response:

@@ -20,7 +20,6 @@ from api.schema import BaseSchema
 TYPE_BASE = "https://microblog.example/docs/problems#"
 RETRY_AFTER_SECONDS = 2
 
-
 # Names that RFC 9110 changed; Python has them from 3.13 on.
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
@@ -162,6 +161,17 @@ class Problem(Exception):  # noqa: N818 -- RFC 9457's own word.
         return _response(self.kind, self.errors, self.headers)
 
 
+def member_problem(code: str, member: str) -> Problem:
+    """Return a problem that is about one member of the body."""
+    kind = KINDS[code]
+    return Problem(code, errors=[InputError("pointer", f"/{member}", code, kind.detail)])
+
+
+def unavailable() -> Problem:
+    """Return the answer of a service that is out of order for now."""
+    return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
 def input_errors(messages: Mapping[Any, Any], place: str) -> list[InputError]:
     """List marshmallow's messages, field by field; the name of a field becomes a JSON Pointer in a body."""
     errors = []
@@ -213,16 +223,12 @@ def _integrity_error(error: IntegrityError) -> Response:
     taken = re.search(r"(?:\buq_[a-z]+_|UNIQUE.* [a-z]+\.)(?:folded_)?(\w+)$", broken or "")
     if taken is None:
         return Problem("conflict").response()
-    kind = KINDS["already_taken"]
-    return Problem(
-        kind.code, errors=[InputError("pointer", f"/{taken[1]}", kind.code, kind.detail)]
-    ).response()
+    return member_problem("already_taken", taken[1]).response()
 
 
 def _unavailable(error: Exception) -> Response:
     current_app.logger.warning("%s: out of order: %r", g.request_id, error)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return Problem("unavailable", headers=headers).response()
+    return unavailable().response()
 
 
 def _unexpected(error: Exception) -> Response:

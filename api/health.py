@@ -5,7 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.database import db
-from api.errors import RETRY_AFTER_SECONDS, Problem
+from api.errors import unavailable
 
 health = Blueprint("health", __name__)
 
@@ -22,5 +22,5 @@ def readyz() -> dict[str, str]:
     try:
         db.session.execute(text("SELECT version_num FROM alembic_version"))
     except DBAPIError:
-        raise Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}) from None
+        raise unavailable() from None
     return {"status": "ok"}

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import request
-from itsdangerous import BadData, URLSafeSerializer
 from marshmallow import EXCLUDE, Schema, fields, validate
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import InstrumentedAttribute
@@ -16,7 +15,7 @@ from api.database import db
 from api.errors import Problem
 from api.rows import AnySelect, select_shown
 from api.schema import BaseSchema, Integer, QuerySchema, Text
-from api.signing import signer
+from api.signing import signed_values, signer
 
 CURSOR_VERSION = 1
 
@@ -81,20 +80,19 @@ class Page:
             "prev_cursor": self._encode(True, rows[0][1]),
         }
 
-    def _signer(self) -> URLSafeSerializer:
+    @property
+    def _purpose(self) -> str:
         # A cursor belongs to the list that it came from, in the order that it had there.
-        return signer(f"cursor of {request.endpoint} by {self.key}")
+        return f"cursor of {request.endpoint} by {self.key}"
 
     def _encode(self, backwards: bool, anchor: int | str) -> str:
-        return str(self._signer().dumps([CURSOR_VERSION, int(backwards), anchor]))
+        return str(signer(self._purpose).dumps([CURSOR_VERSION, int(backwards), anchor]))
 
     def _decode(self, cursor: str) -> tuple[bool, int | str]:
-        try:
-            version, backwards, anchor = self._signer().loads(cursor)
-        except BadData:
-            version = None
-        if version != CURSOR_VERSION:
+        values = signed_values(self._purpose, cursor, 3)
+        if values is None or values[0] != CURSOR_VERSION:
             raise Problem("invalid_cursor")
+        _, backwards, anchor = values
         return bool(backwards), anchor
 
 

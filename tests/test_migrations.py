@@ -1,6 +1,6 @@
 """Models and migrations agree, and every migration goes up, down and up again, on both databases."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,22 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import inspect
 
-from api.app import create_app
 from api.config import ROOT
 from api.database import db
-from tests.conftest import DATABASES, config_for
+from tests.conftest import DATABASES
 
 SCRIPTS = ScriptDirectory(str(ROOT / "migrations"))
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
 
 
 @pytest.fixture(params=DATABASES)
-def empty_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
+def empty_app(
+    request: pytest.FixtureRequest, new_app: Callable[..., Flask], new_database_url: Any
+) -> Iterator[Flask]:
     """The application on a database without tables."""
-    app = create_app(config_for(new_database_url(request.param)))
+    app = new_app(new_database_url(request.param))
     with app.app_context():
         yield app
-        db.session.remove()
-        db.engine.dispose()
 
 
 def differences() -> list[Any]:
@@ -73,8 +72,8 @@ def test_a_change_that_is_none_makes_no_migration(empty_app: Flask) -> None:
     assert [script.revision for script in SCRIPTS.walk_revisions()][::-1] == REVISIONS
 
 
-def test_a_database_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    app = create_app(config_for(f"sqlite:///{tmp_path}/folder/x.db"))
+def test_a_database_that_is_not_there_is_one_line(new_app: Callable[..., Flask], tmp_path: Path) -> None:
+    app = new_app(f"sqlite:///{tmp_path}/folder/x.db")
     (tmp_path / "folder").rmdir()
 
     with app.app_context(), pytest.raises(SystemExit, match=r"^Cannot open the database: unable to open"):

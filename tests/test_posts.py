@@ -12,6 +12,7 @@ from flask import Flask
 from api.database import db
 from tests.contract import PREFIX, ContractClient
 from tests.factories import Factory
+from tests.problems import assert_problem
 from tests.races import STATEMENT_ANSWERED, at_once, meanwhile
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -304,10 +305,7 @@ class TestListPosts:
     ) -> None:
         response = client.get(f"/posts?{query}")
 
-        assert response.status_code == 422
-        assert [(error["parameter"], error["code"]) for error in response.json["errors"]] == [
-            (parameter, code)
-        ]
+        assert_problem(response, 422, "invalid_input", {"parameter": parameter, "code": code})
 
 
 class TestUpdatePost:

@@ -14,6 +14,7 @@ from api.models import User
 from api.users.schemas import RESERVED_USERNAMES
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
+from tests.problems import assert_problem
 from tests.races import STATEMENT_ANSWERED, at_once, meanwhile
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -443,10 +444,7 @@ class TestListUsers:
     ) -> None:
         response = client.get(f"/users?{query}")
 
-        assert response.status_code == 422
-        assert [(error["parameter"], error["code"]) for error in response.json["errors"]] == [
-            (parameter, code)
-        ]
+        assert_problem(response, 422, "invalid_input", {"parameter": parameter, "code": code})
 
 
 class TestGetUser:

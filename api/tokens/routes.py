@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, current_app, request
-from itsdangerous import BadData
 from sqlalchemy import delete
 
 from api.auth import (
@@ -20,7 +19,7 @@ from api.database import FOR_UPDATE, db, utc_now
 from api.endpoint import accepts, fails, returns
 from api.models import Session
 from api.pagination import Page, PageQuery, page_of, paginate
-from api.signing import signer
+from api.signing import signed_values, signer
 from api.tokens.queries import session_of, sessions_of
 from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenRefreshSchema
 
@@ -63,10 +62,10 @@ def refresh_token(fields: dict[str, str]) -> dict[str, Any]:
     A refresh token works once. For ten seconds more it gets the same answer again, so that two tabs or a
     retry do no harm. Used after that, it is taken for stolen, and its session ends.
     """
-    try:
-        session_id, origin, generation = signer(REFRESH_TOKEN).loads(fields["refresh_token"])
-    except (BadData, ValueError):
-        raise invalid_token() from None
+    claims = signed_values(REFRESH_TOKEN, fields["refresh_token"], 3)
+    if claims is None:
+        raise invalid_token()
+    session_id, origin, generation = claims
     now = utc_now()
     session = db.session.get(Session, session_id, **FOR_UPDATE)
     if session is None or session.origin != origin or session.expires_at <= now:

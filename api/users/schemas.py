@@ -40,7 +40,7 @@ class Username(Text):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, *args, **kwargs)
-        if not re.fullmatch("[A-Za-z][A-Za-z0-9_.-]*", name):
+        if not re.fullmatch(str(self.METADATA["pattern"]), name):
             raise refusal("wrong_format", "Only A to Z, digits, _ . and -, and a letter first.")
         if len(name) < self.METADATA["minLength"]:
             raise refusal("too_short", "Shorter than minimum length 3.")
