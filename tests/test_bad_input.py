@@ -8,11 +8,13 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 from werkzeug.test import TestResponse
 
+from api.signing import signer
 from tests.contract import ContractClient, operations, resolve
 from tests.factories import PASSWORD, Factory, Member
 from tests.problems import assert_problem
@@ -591,6 +593,16 @@ class TestCursor:
         response = send(operation, f"?cursor={token}")
 
         assert_problem(response, 400, "invalid_cursor")
+
+
+@pytest.mark.parametrize("values", [[], [1, 0], [1, 0, 1, 2], [0, 0, 1]], ids=str)
+def test_a_cursor_of_another_make_is_refused(app: Flask, client: ContractClient, values: list[int]) -> None:
+    with app.app_context():
+        cursor = signer("cursor of posts.list_posts by Post.id").dumps(values)
+
+    response = client.get(f"/posts?cursor={cursor!s}")
+
+    assert_problem(response, 400, "invalid_cursor")
 
 
 class TestListUsers:
