@@ -3,10 +3,15 @@
 from uuid import uuid4
 
 from flask import Flask, Response, g
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import OperationalError
 
 from api import access_log, auth, body, cli, database, docs, errors, health
 from api.config import Config
 from api.converters import IdConverter, UsernameConverter
+from api.database import db
+from api.follows.routes import follows
+from api.likes.routes import likes
 from api.posts.routes import posts
 from api.tokens.routes import tokens
 from api.users.routes import users
@@ -16,8 +21,7 @@ API_PREFIX = "/api/v1"
 
 def create_app(config: Config | None = None) -> Flask:
     """Return the application, with the settings given or else those of the environment."""
-    app = Flask(__name__, static_folder=None)
-    app.response_class = ApiResponse
+    app = Microblog(__name__, static_folder=None)
     app.config.from_object(config or Config.from_environment())
 
     # An address is written in one way: with a slash too many it is not found, rather than redirected.
@@ -33,7 +37,7 @@ def create_app(config: Config | None = None) -> Flask:
     body.init_app(app)
     auth.init_app(app)
 
-    for resource in (users, posts, tokens):
+    for resource in (users, posts, likes, follows, tokens):
         app.register_blueprint(resource, url_prefix=API_PREFIX)
     docs.init_app(app, API_PREFIX)
     app.register_blueprint(health.health)
@@ -45,6 +49,26 @@ class ApiResponse(Response):
     """An answer has a content type only if it is said which."""
 
     default_mimetype = None
+
+
+class Microblog(Flask):
+    """A Flask application that does again what the database gave up."""
+
+    response_class = ApiResponse
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer a request; begin anew, twice at most, if its transaction was the victim of a deadlock.
+
+        Deleting an account touches rows of many others, in no order that could be agreed on.
+        """
+        for _ in range(2):
+            try:
+                return super().dispatch_request()
+            except OperationalError as error:
+                if not database.is_deadlock(error):
+                    raise
+                db.session.remove()
+        return super().dispatch_request()
 
 
 def _name_request() -> None:

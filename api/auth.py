@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from functools import wraps
 from typing import Any, NoReturn, cast
 
 from flask import Flask, current_app, g, request
@@ -49,6 +50,23 @@ def token_required(view: View) -> View:
     return _secured(view, "bearerAuth", bearer)
 
 
+def token_optional(view: View) -> View:
+    """Admit everybody; who sends an access token is known by it, and must send a good one.
+
+    In the contract the operation is public: its description says what a token adds.
+    """
+    operation_of(view).failures |= {401}
+    for_token = bearer.login_required(view)
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if "Authorization" in request.headers:
+            return for_token(*args, **kwargs)
+        return view(*args, **kwargs)
+
+    return wrapper
+
+
 def current_user() -> User:
     """Return who is calling."""
     return cast("User", g.flask_httpauth_user)
@@ -70,7 +88,7 @@ def locked_user() -> User:
 
     Refuses those whose account or session has ended since their token was checked.
     """
-    mine = select(User).where(User.id == current_user().id).with_for_update(key_share=True)
+    mine = select(User).where(User.id == current_user().id).with_for_update()
     user = db.session.scalar(mine, execution_options={"populate_existing": True})
     # In a statement of its own, to see what the lock waited for.
     session = select(Session.id).where(Session.id == current_session().id)

@@ -9,6 +9,8 @@ import click
 from flask import Flask, current_app
 
 from api.config import ROOT
+from api.counters import wrong_counters
+from api.database import db
 from api.openapi import as_yaml, document
 
 
@@ -24,6 +26,21 @@ def init_app(app: Flask, prefix: str) -> None:
             output.write_text(contract, "utf-8")
         else:
             click.echo(contract, nl=False)
+
+    @app.cli.group("counters")
+    def counters() -> None:
+        """The counters of posts, likes, replies and follows."""
+
+    @counters.command("check")
+    @click.option("--repair", is_flag=True, help="Set wrong counters right.")
+    def check(repair: bool) -> None:
+        """Count everything again, and fail if a counter is wrong."""
+        wrong = wrong_counters(repair=repair)
+        db.session.commit()
+        for counter, rows in wrong.items():
+            click.echo(f"{counter}: {rows} wrong")
+        if any(wrong.values()) and not repair:
+            raise click.exceptions.Exit(1)
 
     @app.cli.command("serve")
     def serve() -> None:

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from flask import Flask, has_request_context, request
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import BigInteger, Connection, DateTime, Dialect, Integer, MetaData, event
+from sqlalchemy import BigInteger, Connection, DateTime, Dialect, Integer, MetaData, String, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from api.config import ROOT
 
@@ -34,6 +36,24 @@ class Moment(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[list[str]]):
+    """Folded words in their order, as the database's full-text search takes them; not for reading."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type on a database."""
+        return dialect.type_descriptor(postgresql.TSVECTOR() if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str:
+        """Write the words: for PostgreSQL each with its position, in the syntax of `tsvector`."""
+        words = value or []
+        if dialect.name == "postgresql":
+            words = [f"{word}:{position}" for position, word in enumerate(words, start=1)]
+        return " ".join(words)
 
 
 def utc_now() -> datetime:
@@ -62,9 +82,18 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate(directory=str(ROOT / "migrations"))
 
-# For `db.get_or_404` of a row that is to be changed: others who want to change it wait until the transaction
-# ends, then see its outcome. (SQLite has no row locks: there the whole transaction waits.)
+# For `db.get_or_404` of a row that is to be changed, or deleted: others who want to change it wait until the
+# transaction ends, then see its outcome. (SQLite has no row locks: there the whole transaction waits.)
+# Rows are locked in one order, posts before users and each by their ids, so that nobody waits in a circle.
 FOR_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
+FOR_DELETE: dict[str, Any] = {"with_for_update": True}
+
+
+def insert_once(model: type[Base], **columns: Any) -> None:
+    """Insert a row, unless there is one already that is unique in the same way."""
+    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    insert: Any = dialects[db.engine.dialect.name](model)
+    db.session.execute(insert.values(**columns).on_conflict_do_nothing())
 
 
 def init_app(app: Flask) -> None:
@@ -98,6 +127,11 @@ def init_app(app: Flask) -> None:
         with app.app_context():
             event.listen(db.engine, "connect", _prepare_sqlite)
             event.listen(db.engine, "begin", _begin_sqlite)
+
+
+def is_deadlock(error: OperationalError) -> bool:
+    """Say whether the database ended a transaction because it and others waited for each other."""
+    return getattr(error.orig, "sqlstate", None) == "40P01"
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -10,11 +10,12 @@ from functools import wraps
 from typing import Any, Literal
 
 import orjson
-from flask import Response, make_response, request
+from flask import Response, g, make_response, request
 from marshmallow import ValidationError
 
 from api.body import json_object
 from api.errors import Problem, input_errors
+from api.rows import Expand, parts_of
 from api.schema import BaseSchema, QuerySchema, refusal
 
 View = Callable[..., Any]
@@ -30,6 +31,7 @@ class Operation:
     query: BaseSchema | None = None
     body: BaseSchema | None = None
     answer: BaseSchema | None = None
+    expand: Expand | None = None
     status: int = 204
     failures: set[int] = field(default_factory=set)
 
@@ -54,7 +56,7 @@ def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> 
 
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            loaded = schema.load(json_object()) if location == "json" else _load_query(schema)
+            loaded = schema.load(json_object()) if location == "json" else _load_query(operation)
             return view(*args, loaded, **kwargs)
 
         return wrapper
@@ -75,11 +77,14 @@ def returns(schema: BaseSchema | None = None, status: int | None = None) -> Call
         operation.answer = schema
         operation.status = status
         operation.failures |= {422}  # At the least for parameters that it does not know.
+        parts = parts_of(schema) if schema else []
+        if parts:
+            operation.expand = Expand(parts)
 
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Response:
             if operation.query is None:
-                _load_query(NO_PARAMETERS)
+                _load_query(operation)
             result = view(*args, **kwargs)
             body, headers = result if isinstance(result, tuple) else (result, {})
             if schema is None:
@@ -103,12 +108,16 @@ def fails(*statuses: int) -> Callable[[View], View]:
     return decorate
 
 
-def _load_query(schema: BaseSchema) -> Any:
+def _load_query(operation: Operation) -> Any:
+    parameters = request.args.to_dict()
     try:
         for name, values in request.args.lists():
             if len(values) > 1:
                 raise refusal("repeated", "May be given once only.", name)
-        return schema.load(request.args.to_dict())
+        if operation.expand and "expand" in parameters:
+            g.expand = operation.expand.deserialize(parameters.pop("expand"), "expand")
+        return (operation.query or NO_PARAMETERS).load(parameters)
     except ValidationError as error:
-        errors = input_errors(error.messages_dict, "parameter")
+        messages = error.messages if isinstance(error.messages, dict) else {"expand": error.messages}
+        errors = input_errors(messages, "parameter")
         raise Problem("invalid_input", errors=errors) from None

@@ -136,7 +136,9 @@ def _operation(spec: APISpec, rule: Rule, view: View, tag: str) -> dict[str, Any
     summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
     parameters = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
     if operation.query:
-        parameters += _query_parameters(spec, operation.query)
+        parameters += [_query_parameter(spec, *field) for field in operation.query.fields.items()]
+    if operation.expand:
+        parameters.append(_query_parameter(spec, "expand", operation.expand))
     first, *others = view.__name__.split("_")
     result: dict[str, Any] = {
         "operationId": first + "".join(word.capitalize() for word in others),
@@ -160,15 +162,17 @@ def _path_parameter(rule: Rule, name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, **converter.describe(name)}
 
 
-def _query_parameters(spec: APISpec, query: BaseSchema) -> list[dict[str, Any]]:
+def _query_parameter(spec: APISpec, name: str, field: fields.Field[Any]) -> dict[str, Any]:
     plugin: Any = spec.plugins[0]
-    parameters = []
-    for name, field in query.fields.items():
-        schema = plugin.converter.field2property(field)
-        parameter = {"name": name, "in": "query", "required": field.required}
-        parameter["description"] = schema.pop("description")
-        parameters.append({**parameter, "schema": schema})
-    return parameters
+    schema = plugin.converter.field2property(field)
+    description = schema.pop("description")
+    return {
+        "name": name,
+        "in": "query",
+        "required": field.required,
+        "description": description,
+        "schema": schema,
+    }
 
 
 def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Lists in pages, by cursor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
 
 from flask import request
 from marshmallow import EXCLUDE, Schema, fields, validate
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, UnaryExpression, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.database import db
@@ -19,11 +19,14 @@ from api.signing import signed_values, signer
 
 CURSOR_VERSION = 1
 
+Key: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
+
 
 class PageQuery(QuerySchema):
     """The parameters that every list takes."""
 
     limit = Integer(
+        written=True,
         load_default=20,
         validate=validate.Range(1, 100),
         metadata={"format": "int32", "description": "How many items a page has at most."},
@@ -38,62 +41,92 @@ class PageQuery(QuerySchema):
 
 
 @dataclass(frozen=True)
-class Page:
-    """One page of a list that is still to be read.
+class Window:
+    """Where a page stands in its list, and how it is reached.
 
-    `key` is the column, unique and never null, by which the list is sorted.
+    `key` is the column, unique and never null, by which the list is sorted. From `anchor`, the key of a
+    neighbouring page's last row (or the end of the list, if None), rows are read forwards or `backwards`.
     """
 
-    statement: AnySelect
-    key: ColumnElement[Any] | InstrumentedAttribute[Any]
+    key: Key
     ascending: bool
     limit: int
-    cursor: str | None
+    endpoint: str
+    backwards: bool = False
+    anchor: int | str | None = None
 
-    def read(self, schema: Schema) -> dict[str, Any]:
-        """Read the page, as the schema shows its items, with the cursors of its neighbours.
+    @classmethod
+    def of(
+        cls, query: Mapping[str, Any], key: Key, *, ascending: bool = False, endpoint: str | None = None
+    ) -> Self:
+        """Return the window that a query asks for; `query` holds what `PageQuery` loads.
 
-        Keyset pagination: the index on the key is walked from the cursor on, so that a page deep in the
-        list costs what the first one does. One row more than is shown tells whether more follow.
+        Its cursors are for the list at `endpoint`, by default the one that is asked for.
         """
-        backwards, anchor = self._decode(self.cursor) if self.cursor else (False, None)
-        upwards = self.ascending is not backwards
-        statement = select_shown(self.statement, schema, self.key)
-        if anchor is not None:
-            statement = statement.where(self.key > anchor if upwards else self.key < anchor)
-        order = self.key.asc() if upwards else self.key.desc()
-        found = db.session.execute(statement.order_by(order).limit(self.limit + 1)).all()
-        rows = found[: self.limit]
-        if backwards:
-            rows = rows[::-1]
-        if not rows:
-            # Nothing newer yet: the same cursor asks again.
-            return {
-                "items": [],
-                "next_cursor": None,
-                "prev_cursor": self.cursor if backwards else None,
-            }
-        has_next = backwards or len(found) > self.limit
-        return {
-            "items": [item for item, _ in rows],
-            "next_cursor": self._encode(False, rows[-1][1]) if has_next else None,
-            "prev_cursor": self._encode(True, rows[0][1]),
-        }
+        window = cls(key, ascending, query["limit"], endpoint or request.endpoint or "")
+        if "cursor" not in query:
+            return window
+        values = signed_values(window._purpose, query["cursor"], 3)
+        if values is None or values[0] != CURSOR_VERSION:
+            raise Problem("invalid_cursor")
+        _, backwards, anchor = values
+        return replace(window, backwards=bool(backwards), anchor=anchor)
+
+    @property
+    def upwards(self) -> bool:
+        """Whether keys grow in the direction of reading."""
+        return self.ascending is not self.backwards
+
+    def order(self, column: Key) -> UnaryExpression[Any]:
+        """Return the order of reading, by a column that stands for the key."""
+        return column.asc() if self.upwards else column.desc()
+
+    def beyond_anchor(self, column: Key) -> ColumnElement[bool]:
+        """Return the condition that a key comes after the anchor."""
+        if self.anchor is None:
+            return true()
+        return column > self.anchor if self.upwards else column < self.anchor
+
+    def cursor(self, anchor: int | str, *, backwards: bool) -> str:
+        """Return the cursor of the page that begins beyond a key."""
+        return str(signer(self._purpose).dumps([CURSOR_VERSION, int(backwards), anchor]))
 
     @property
     def _purpose(self) -> str:
         # A cursor belongs to the list that it came from, in the order that it had there.
-        return f"cursor of {request.endpoint} by {self.key}"
+        return f"cursor of {self.endpoint} by {self.key}"
 
-    def _encode(self, backwards: bool, anchor: int | str) -> str:
-        return str(signer(self._purpose).dumps([CURSOR_VERSION, int(backwards), anchor]))
 
-    def _decode(self, cursor: str) -> tuple[bool, int | str]:
-        values = signed_values(self._purpose, cursor, 3)
-        if values is None or values[0] != CURSOR_VERSION:
-            raise Problem("invalid_cursor")
-        _, backwards, anchor = values
-        return bool(backwards), anchor
+@dataclass(frozen=True)
+class Page:
+    """One page of a list that is still to be read."""
+
+    statement: AnySelect
+    window: Window
+
+    def read(self, schema: Schema) -> dict[str, Any]:
+        """Read the page, as the schema shows its items, with the cursors of its neighbours.
+
+        Keyset pagination: the index on the key is walked from the anchor on, so that a page deep in the
+        list costs what the first one does. One row more than is shown tells whether more follow.
+        """
+        window = self.window
+        statement = select_shown(self.statement, schema, window.key).where(window.beyond_anchor(window.key))
+        found = db.session.execute(statement.order_by(window.order(window.key)).limit(window.limit + 1)).all()
+        rows = found[: window.limit]
+        if window.backwards:
+            rows = rows[::-1]
+        if not rows:
+            # Nothing newer yet: the same cursor asks again.
+            anchor = window.anchor if window.backwards else None
+            again = window.cursor(anchor, backwards=True) if anchor is not None else None
+            return {"items": [], "next_cursor": None, "prev_cursor": again}
+        has_next = window.backwards or len(found) > window.limit
+        return {
+            "items": [item for item, _ in rows],
+            "next_cursor": window.cursor(rows[-1][1], backwards=False) if has_next else None,
+            "prev_cursor": window.cursor(rows[0][1], backwards=True),
+        }
 
 
 class PageSchema(BaseSchema):
@@ -158,13 +191,14 @@ def paginate(
     statement: AnySelect,
     query: Mapping[str, Any],
     *,
-    key: ColumnElement[Any] | InstrumentedAttribute[Any] | None = None,
+    key: Key | None = None,
     ascending: bool = False,
+    endpoint: str | None = None,
 ) -> Page:
     """Return a page of a statement that selects a model, by default sorted by its id, newest first.
 
-    `query` holds what `PageQuery` loads.
+    For `query` and `endpoint` see `Window.of`.
     """
     if key is None:
         key = statement.column_descriptions[0]["entity"].id
-    return Page(statement, key, ascending, query["limit"], query.get("cursor"))
+    return Page(statement, Window.of(query, key, ascending=ascending, endpoint=endpoint))

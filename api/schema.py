@@ -95,16 +95,17 @@ def normal_email(text: str) -> str | None:
 
 
 class Integer(fields.Integer):
-    """A whole number; in a query nothing but its digits."""
+    """A whole number: of a JSON body, or `written` in digits, as queries have it."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, written: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.written = written
         self.metadata = {"format": "int64", **self.metadata}
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> int:
-        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,99}", value):
+        if self.written and re.fullmatch(r"-?[0-9]{1,99}", value):
             return int(value)
-        if type(value) is int:
+        if not self.written and type(value) is int:
             return value
         raise self.make_error("invalid")
 

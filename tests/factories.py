@@ -10,7 +10,7 @@ from flask import Flask
 
 from api.auth import ACCESS_TOKEN, passwords
 from api.database import db, utc_now
-from api.models import Post, Session, User
+from api.models import Follow, Like, Post, Session, User
 from api.signing import signer
 
 PASSWORD = "9 green horses"
@@ -68,3 +68,15 @@ class Factory:
             db.session.add(post)
             db.session.commit()
             return post.id
+
+    def like(self, user: Member, post_id: int) -> None:
+        """Make a user like a post."""
+        with self._app.app_context():
+            db.session.add(Like(user_id=user.id, post_id=post_id))
+            db.session.commit()
+
+    def follow(self, follower: Member, followed: Member) -> None:
+        """Make a user follow another."""
+        with self._app.app_context():
+            db.session.add(Follow(follower_id=follower.id, followed_id=followed.id))
+            db.session.commit()

@@ -37,8 +37,16 @@ def test_it_says_what_was_asked_for_and_how_it_went(
         "method": "GET",
         "route": "/api/v1/users/<username:username>",
         "status": 200,
-        "user_id": None,
+        "user_id": ann.id,
     }
+
+
+def test_it_says_that_somebody_was_not_signed_in(client: ContractClient, make: Factory, lines: Any) -> None:
+    make.user("ann")
+
+    client.get("/users/ann")
+
+    assert lines()[0]["user_id"] is None
 
 
 def test_it_says_who_was_signed_in(client: ContractClient, make: Factory, lines: Any) -> None:

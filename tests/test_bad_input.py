@@ -46,6 +46,11 @@ class Operation:
         """The schema of its body."""
         return resolve(self._body["schema"])
 
+    def kind(self, name: str) -> str:
+        """Return the type of a member of its body."""
+        kind: str = self.schema["properties"][name]["type"]
+        return kind
+
     def maximum(self, name: str) -> int:
         """Return the longest text that one of its parameters takes."""
         found = (parameter for parameter in self.contract["parameters"] if parameter["name"] == name)
@@ -82,6 +87,8 @@ WITH_ID = [operation for operation in ALL if operation.parameters("path", "integ
 WITH_NAME = [operation for operation in ALL if operation.parameters("path", "string")]
 LISTS = [operation for operation in ALL if operation.parameters("query", "integer")]
 MEMBERS = [(operation, name) for operation in WITH_BODY for name in operation.schema["properties"]]
+TEXTS = [(operation, name) for operation, name in MEMBERS if operation.kind(name) == "string"]
+INTEGERS = [(operation, name) for operation, name in MEMBERS if operation.kind(name) == "integer"]
 REQUIRED = [(operation, name) for operation, name in MEMBERS if name in operation.schema.get("required", [])]
 PATCHES = [operation for operation in WITH_BODY if operation.method == "PATCH"]
 OTHERS = [operation for operation in WITH_BODY if operation.method != "PATCH"]
@@ -132,9 +139,18 @@ class Sender:
 
 @pytest.fixture
 def send(client: ContractClient, make: Factory) -> Sender:
-    """What sends requests for ann, who wrote a post."""
-    ann = make.user("ann")
-    return Sender(client, ann, make.post(ann))
+    """What sends requests for ann, who likes her own post, which zoe answered; they follow each other."""
+    ann, zoe = make.user("ann"), make.user("zoe")
+    post_id = make.post(ann)
+    make.post(zoe, in_reply_to_id=post_id, is_reply=True)
+    make.like(ann, post_id)
+    make.follow(ann, zoe)
+    make.follow(zoe, ann)
+    return Sender(client, ann, post_id)
+
+
+# How many items the lists have then; the others have one.
+LENGTHS = {"listPosts": 2, "listUsers": 2, "listFeed": 2}
 
 
 def padded(value: Any, size: int) -> bytes:
@@ -303,8 +319,43 @@ class TestBody:
         assert_problem(response, 415, "unsupported_media_type")
 
 
-@pytest.mark.parametrize(("operation", "name"), cases_with(MEMBERS))
-class TestMember:
+def test_every_member_is_text_or_a_whole_number() -> None:
+    assert len(TEXTS) + len(INTEGERS) == len(MEMBERS)
+
+
+@pytest.mark.parametrize(("operation", "name"), cases_with(INTEGERS))
+class TestIntegerMember:
+    @pytest.mark.parametrize(
+        ("value", "code"),
+        [
+            pytest.param(None, "null_not_allowed", id="null"),
+            pytest.param(0, "out_of_range", id="zero"),
+            pytest.param(-1, "out_of_range", id="negative"),
+            pytest.param(2**63, "out_of_range", id="2^63"),
+            pytest.param(2**70, "out_of_range", id="2^70"),
+            pytest.param(1.5, "wrong_type", id="fraction"),
+            pytest.param(1.0, "wrong_type", id="decimal"),
+            pytest.param(1e300, "wrong_type", id="large number"),
+            pytest.param(True, "wrong_type", id="boolean"),
+            pytest.param([], "wrong_type", id="list"),
+            pytest.param([1], "wrong_type", id="list of a number"),
+            pytest.param({}, "wrong_type", id="object"),
+            pytest.param("", "wrong_type", id="empty text"),
+            pytest.param("one", "wrong_type", id="text"),
+            pytest.param("41", "wrong_type", id="digits as text"),
+            pytest.param("a\0b", "wrong_type", id="NUL"),
+        ],
+    )
+    def test_must_be_a_whole_number_in_its_range(
+        self, send: Sender, operation: Operation, name: str, value: Any, code: str
+    ) -> None:
+        response = send(operation, json={**operation.example, name: value})
+
+        assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": code})
+
+
+@pytest.mark.parametrize(("operation", "name"), cases_with(TEXTS))
+class TestTextMember:
     @pytest.mark.parametrize(
         ("value", "code"),
         [
@@ -482,7 +533,7 @@ class TestLimit:
     def test_takes_its_bounds(self, send: Sender, operation: Operation, limit: int) -> None:
         response = send(operation, f"?limit={limit}")
 
-        assert len(response.json["items"]) == 1
+        assert len(response.json["items"]) == min(limit, LENGTHS.get(operation.name, 1))
 
     def test_is_given_once(self, send: Sender, operation: Operation) -> None:
         response = send(operation, "?limit=1&limit=1")
@@ -583,6 +634,7 @@ class TestCursor:
 
         responses = [send(operation, f"?cursor={cursor}") for cursor in cursors]
 
+        assert all(cursors)
         assert len(responses) == len(LISTS) - 1
         for response in responses:
             assert_problem(response, 400, "invalid_cursor")

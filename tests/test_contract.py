@@ -137,11 +137,16 @@ class TestEveryOperation:
         credentials = None
         headers: dict[str, str] = {}
         if operation["operationId"] != "createUser":
-            ann = make.user("ann", session_id=42)
-            make.post(ann, id=42)
+            ann, bob = make.user("ann"), make.user("bob", session_id=42)
+            # Ann, whose name is the example of all who are looked up, is followed by Bob, who calls; he
+            # answers what she wrote. Nobody follows themselves, and only Ann may be called like her.
+            caller = ann if operation["operationId"] == "updateAccount" else bob
+            make.follow(bob, ann)
+            make.post(ann, id=41)
+            make.post(bob, id=42, in_reply_to_id=41, is_reply=True)
             scheme: dict[str, Any] = next(iter(operation["security"]), {})
-            credentials = (ann.username, ann.password) if "basicAuth" in scheme else None
-            headers = ann.signed_in if "bearerAuth" in scheme else {}
+            credentials = (caller.username, caller.password) if "basicAuth" in scheme else None
+            headers = caller.signed_in if "bearerAuth" in scheme else {}
         query = {
             parameter["name"]: parameter["schema"]["example"]
             for parameter in operation["parameters"]

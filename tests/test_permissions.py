@@ -28,6 +28,18 @@ WHO = {
     "listTokens": SIGNED_IN,
     "deleteCurrentToken": SIGNED_IN,
     "deleteToken": SIGNED_IN,
+    "listReplies": ANYBODY,
+    "getThread": ANYBODY,
+    "listPostLikes": ANYBODY,
+    "listLikes": SIGNED_IN,
+    "createLike": SIGNED_IN,
+    "deleteLike": SIGNED_IN,
+    "listFeed": SIGNED_IN,
+    "listFollowers": ANYBODY,
+    "listFollowing": ANYBODY,
+    "getFollowing": SIGNED_IN,
+    "createFollowing": SIGNED_IN,
+    "deleteFollowing": SIGNED_IN,
 }
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     ANYBODY: [],

@@ -164,6 +164,180 @@ class TestCreatePost:
         assert bodies(client) == []
 
 
+class TestCreateReply:
+    def test_says_what_it_answers(self, client: ContractClient, make: Factory) -> None:
+        ann, post_id = make.user(), make.post()
+        sent = {"body": "Yes.", "in_reply_to_id": post_id}
+
+        response = client.post("/posts", json=sent, headers=ann.signed_in)
+
+        assert response.status_code == 201
+        assert (response.json["is_reply"], response.json["in_reply_to_id"]) == (True, post_id)
+        assert client.get(f"/posts/{response.json['id']}").json == response.json
+        assert bodies(client, f"/posts/{post_id}/replies") == ["Yes."]
+
+    @pytest.mark.parametrize(
+        ("post_id", "code"),
+        [
+            pytest.param(2**62, "not_found", id="of nothing"),
+            pytest.param(2**63 - 1, "not_found", id="2^63-1"),
+            pytest.param(0, "out_of_range", id="zero"),
+            pytest.param(-1, "out_of_range", id="negative"),
+            pytest.param(2**63, "out_of_range", id="2^63"),
+            pytest.param("one", "wrong_type", id="text"),
+            pytest.param("1", "wrong_type", id="digits as text"),
+            pytest.param(1.0, "wrong_type", id="decimal"),
+            pytest.param(True, "wrong_type", id="boolean"),
+            pytest.param(None, "null_not_allowed", id="null"),
+        ],
+    )
+    def test_refuses_to_answer_what_is_no_post(
+        self, client: ContractClient, make: Factory, post_id: Any, code: str
+    ) -> None:
+        ann = make.user()
+        make.post(ann, id=1)
+
+        response = client.post(
+            "/posts", json={"body": "Yes.", "in_reply_to_id": post_id}, headers=ann.signed_in
+        )
+
+        assert response.status_code == 422
+        assert [(error["pointer"], error["code"]) for error in response.json["errors"]] == [
+            ("/in_reply_to_id", code)
+        ]
+        assert bodies(client) == ["Hello."]
+
+    def test_refuses_to_answer_a_post_that_is_gone(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        response = client.post(
+            "/posts", json={"body": "Yes.", "in_reply_to_id": post_id}, headers=ann.signed_in
+        )
+
+        assert response.status_code == 422
+        assert response.json["errors"][0]["pointer"] == "/in_reply_to_id"
+
+    def test_stays_the_answer_that_it_is(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+
+        response = client.patch(
+            f"/posts/{post_id}", json={"in_reply_to_id": make.post(ann)}, headers=ann.signed_in
+        )
+
+        assert response.status_code == 422
+        assert response.json["errors"][0]["code"] == "unknown_member"
+
+
+class TestListReplies:
+    def test_gives_the_oldest_first(self, client: ContractClient, make: Factory) -> None:
+        post_id = make.post(body="zero")
+        first = make.post(body="one", in_reply_to_id=post_id, is_reply=True)
+        make.post(body="to another", in_reply_to_id=first, is_reply=True)
+        make.post(body="to nothing")
+        make.post(body="two", in_reply_to_id=post_id, is_reply=True)
+
+        assert bodies(client, f"/posts/{post_id}/replies") == ["one", "two"]
+
+    def test_shows_a_reply_as_it_is_shown_alone(self, client: ContractClient, make: Factory) -> None:
+        post_id = make.post()
+        reply_id = make.post(in_reply_to_id=post_id, is_reply=True)
+
+        response = client.get(f"/posts/{post_id}/replies")
+
+        assert response.json["items"] == [client.get(f"/posts/{reply_id}").json]
+
+    def test_is_of_a_post_that_is(self, client: ContractClient, make: Factory) -> None:
+        response = client.get(f"/posts/{make.post() + 1}/replies")
+
+        assert response.status_code == 404
+
+
+def chain_of(make: Factory, length: int) -> list[int]:
+    """Make posts of which each answers the one before; return their ids."""
+    ann = make.user()
+    ids = [make.post(ann)]
+    for _ in range(length - 1):
+        ids.append(make.post(ann, in_reply_to_id=ids[-1], is_reply=True))
+    return ids
+
+
+class TestGetThread:
+    def test_shows_a_post_alone_where_nobody_answered(self, client: ContractClient, make: Factory) -> None:
+        post_id = make.post()
+
+        response = client.get(f"/posts/{post_id}/thread")
+
+        assert response.status_code == 200
+        assert response.json == {
+            "ancestors": [],
+            "post": client.get(f"/posts/{post_id}").json,
+            "replies": {"items": [], "next_cursor": None, "prev_cursor": None},
+        }
+
+    def test_shows_what_a_post_answers_and_what_answers_it(
+        self, client: ContractClient, make: Factory
+    ) -> None:
+        first, second, third, fourth = chain_of(make, 4)
+        make.post(in_reply_to_id=first, is_reply=True)
+
+        thread: Any = client.get(f"/posts/{third}/thread").json
+
+        one, two, three = (client.get(f"/posts/{post_id}").json for post_id in (first, second, third))
+        assert thread["ancestors"] == [one, two]
+        assert thread["post"] == three
+        assert [reply["id"] for reply in thread["replies"]["items"]] == [fourth]
+
+    @pytest.mark.parametrize(("length", "shown"), [(40, 39), (41, 40), (45, 40)])
+    def test_shows_the_nearest_40_that_it_answers(
+        self, client: ContractClient, make: Factory, length: int, shown: int
+    ) -> None:
+        *ids, last = chain_of(make, length)
+
+        thread: Any = client.get(f"/posts/{last}/thread").json
+
+        assert [post["id"] for post in thread["ancestors"]] == ids[-shown:]
+        assert thread["post"]["id"] == last
+
+    def test_begins_where_what_was_answered_is_gone(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        first = make.post(ann)
+        second = make.post(ann, in_reply_to_id=first, is_reply=True)
+        third = make.post(ann, in_reply_to_id=second, is_reply=True)
+        client.delete(f"/posts/{first}", headers=ann.signed_in)
+
+        thread: Any = client.get(f"/posts/{third}/thread").json
+
+        assert [post["id"] for post in thread["ancestors"]] == [second]
+
+    def test_goes_on_with_the_list_of_replies(self, client: ContractClient, make: Factory) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        ids = [make.post(ann, in_reply_to_id=post_id, is_reply=True) for _ in range(25)]
+        path = f"/posts/{post_id}/replies"
+
+        replies: Any = client.get(f"/posts/{post_id}/thread").json["replies"]
+        second: Any = client.get(f"{path}?cursor={replies['next_cursor']}").json
+        newer: Any = client.get(f"{path}?cursor={second['prev_cursor']}").json
+
+        assert replies == client.get(path).json
+        assert [reply["id"] for reply in [*replies["items"], *second["items"]]] == ids
+        assert newer["items"] == replies["items"]
+
+    def test_is_of_a_post_that_is(self, client: ContractClient, make: Factory) -> None:
+        response = client.get(f"/posts/{make.post() + 1}/thread")
+
+        assert response.status_code == 404
+
+    def test_takes_no_cursor(self, client: ContractClient, make: Factory) -> None:
+        response = client.get(f"/posts/{make.post()}/thread?limit=1")
+
+        assert response.status_code == 422
+        assert response.json["errors"][0]["parameter"] == "limit"
+
+
 class TestGetPost:
     def test_shows_a_post_to_anybody(self, client: ContractClient, make: Factory) -> None:
         ann = make.user("ann")
@@ -178,6 +352,11 @@ class TestGetPost:
             "timestamp": "2020-02-29T23:59:59.999Z",
             "edited_at": None,
             "author": {"id": ann.id, "username": "ann"},
+            "is_reply": False,
+            "in_reply_to_id": None,
+            "entities": [],
+            "counts": None,
+            "viewer": None,
         }
 
     def test_says_when_in_utc_wherever_the_database_is(
@@ -440,6 +619,20 @@ class TestDeletePost:
         assert response.status_code == 204
         assert client.get(f"/posts/{post_id}").status_code == 404
         assert bodies(client) == ["three", "one"]
+
+    def test_leaves_the_replies_that_no_longer_say_what_they_answer(
+        self, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user()
+        post_id = make.post(ann)
+        reply_id = make.post(in_reply_to_id=post_id, is_reply=True)
+        before: Any = client.get(f"/posts/{reply_id}").json
+
+        client.delete(f"/posts/{post_id}", headers=ann.signed_in)
+
+        after = client.get(f"/posts/{reply_id}").json
+        assert before["in_reply_to_id"] == post_id
+        assert after == {**before, "is_reply": True, "in_reply_to_id": None}
 
     def test_answers_404_the_second_time(self, client: ContractClient, make: Factory) -> None:
         ann = make.user()

@@ -9,11 +9,11 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import literal, select, text
+from sqlalchemy import delete, literal, select, text
 
 from api.database import Base, db
 from api.endpoint import operation_of
-from api.models import Post, Session, User
+from api.models import Entity, Post, Session, User
 from api.pagination import PageSchema
 from api.rows import select_shown
 from api.schema import BaseSchema
@@ -124,6 +124,40 @@ class TestSelectShown:
             row.update(beside)
             assert read == schema.dump(row)
             assert list(read) == list(schema.dump(row))
+
+    @given(tags=st.lists(texts(1, 140) | st.none(), max_size=5))
+    @settings(
+        max_examples=50,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    def test_reads_the_rows_within_a_row_in_their_order(
+        self, app: Flask, row_ids: dict[str, int], tags: list[str | None]
+    ) -> None:
+        schema = listed(app)["Post"]
+        entities = [
+            Entity(
+                post_id=row_ids["Post"],
+                start=start,
+                end=start + 1,
+                tag=tag,
+                user_id=row_ids["User"] if tag is None else None,
+                is_repeat=False,
+            )
+            for start, tag in enumerate(tags)
+        ]
+        with app.app_context():
+            db.session.execute(delete(Entity))
+            for entity in reversed(entities):
+                db.session.add(entity)
+                db.session.flush()
+            db.session.commit()
+
+        with app.app_context():
+            read = db.session.scalars(select_shown(select(Post), schema)).one()
+
+            assert [entity["tag"] for entity in read["entities"]] == tags
+            assert read == schema.dump(db.session.scalars(select(Post)).one())
 
     def test_is_tested_with_all_that_lists_show(self, migrated_app: Flask) -> None:
         assert listed(migrated_app).keys() == ROWS.keys()

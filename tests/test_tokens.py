@@ -22,6 +22,19 @@ from tests.factories import PASSWORD, Factory, Member
 from tests.races import at_once, meanwhile
 
 LONG_AGO = datetime(2020, 2, 29, 12, 0, 0, 0, UTC)
+# What anybody may read, of a user ann and her post 42.
+PUBLIC = [
+    "/posts",
+    "/posts/42",
+    "/posts/42/likes",
+    "/posts/42/replies",
+    "/posts/42/thread",
+    "/users",
+    "/users/ann",
+    "/users/ann/followers",
+    "/users/ann/following",
+    "/users/ann/posts",
+]
 INVALID_TOKEN = 'Bearer realm="microblog", error="invalid_token"'
 BASIC_CHALLENGE = 'Basic realm="microblog", charset="UTF-8"'
 
@@ -491,12 +504,43 @@ class TestAccessToken:
         assert response.json["code"] == "authentication_required"
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="microblog"'
 
-    def test_is_not_looked_at_where_anybody_may_read(self, client: ContractClient, make: Factory) -> None:
+    @pytest.mark.parametrize("path", PUBLIC)
+    def test_must_be_good_even_where_anybody_may_read(
+        self, client: ContractClient, make: Factory, path: str
+    ) -> None:
+        make.post(make.user("ann"), id=42)
+
+        response = client.get(path, headers={"Authorization": "Bearer nonsense"})
+        without = client.get(path)
+
+        assert response.status_code == 401
+        assert response.json["code"] == "invalid_token"
+        assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
+        assert without.status_code == 200
+
+    @pytest.mark.parametrize("path", PUBLIC)
+    def test_must_not_be_of_a_session_that_has_ended_even_where_anybody_may_read(
+        self, client: ContractClient, make: Factory, path: str
+    ) -> None:
+        ann = make.user("ann")
+        make.post(ann, id=42)
+        client.delete("/tokens/current", headers=ann.signed_in)
+
+        response = client.get(path, headers=ann.signed_in)
+
+        assert response.status_code == 401
+        assert response.json["code"] == "invalid_token"
+
+    def test_is_what_a_name_and_a_password_are_not_even_where_anybody_may_read(
+        self, client: ContractClient, make: Factory
+    ) -> None:
         make.user("ann")
 
-        response = client.get("/users/ann", headers={"Authorization": "Bearer nonsense"})
+        response = client.get("/users/ann", auth=("ann", PASSWORD))
 
-        assert response.status_code == 200
+        assert response.status_code == 401
+        assert response.json["code"] == "authentication_required"
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="microblog"'
 
 
 class TestRefreshToken:

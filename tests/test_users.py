@@ -192,6 +192,8 @@ class TestCreateUser:
             "email": "bob@example.com",
             "about": "",
             "created_at": response.json["created_at"],
+            "counts": None,
+            "viewer": None,
         }
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", response.json["created_at"])
 
@@ -460,6 +462,8 @@ class TestGetUser:
             "username": "ann",
             "about": "Botanist.",
             "created_at": account_of(client, ann)["created_at"],
+            "counts": None,
+            "viewer": None,
         }
 
     def test_shows_nothing_else_to_its_owner(self, client: ContractClient, make: Factory) -> None:

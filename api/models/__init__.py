@@ -1,7 +1,10 @@
 """The tables, one module each. This list is what Alembic and `flask shell` see."""
 
+from api.models.entity import Entity
+from api.models.follow import Follow
+from api.models.like import Like
 from api.models.post import Post
 from api.models.session import Session
 from api.models.user import User
 
-__all__ = ["Post", "Session", "User"]
+__all__ = ["Entity", "Follow", "Like", "Post", "Session", "User"]

@@ -36,6 +36,10 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(String(255))
     about: Mapped[str] = mapped_column(String(280), default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # Kept by triggers, in the transaction of what they count.
+    post_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    follower_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    following_count: Mapped[int] = mapped_column(default=0, server_default="0")
     version: Mapped[int] = mapped_column()
 
     posts: WriteOnlyMapped[Post] = relationship(

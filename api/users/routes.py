@@ -11,6 +11,7 @@ from api.auth import (
     ensure_password,
     locked_user,
     passwords,
+    token_optional,
     token_required,
 )
 from api.database import db
@@ -50,12 +51,14 @@ def create_user(fields: dict[str, Any]) -> Any:
 
 
 @users.get("/users")
+@token_optional
 @accepts(UserQuery(), location="query")
 @returns(page_of(UserSchema))
 def list_users(query: dict[str, Any]) -> Page:
     """List users.
 
-    The newest come first; with `q`, those whose names begin with it, sorted by name.
+    The newest come first; with `q`, those whose names begin with it, sorted by name. Public; a token adds
+    what `expand=viewer` shows.
     """
     if "q" in query:
         users_found = users_with_prefix(query["q"])
@@ -64,11 +67,12 @@ def list_users(query: dict[str, Any]) -> Page:
 
 
 @users.get("/users/<username:username>")
+@token_optional
 @returns(UserSchema())
 def get_user(username: str) -> User:
     """Get a user's public profile.
 
-    The name may be given in any case.
+    The name may be given in any case. Public; a token adds what `expand=viewer` shows.
     """
     user: User = db.first_or_404(user_named(username))
     return user

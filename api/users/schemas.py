@@ -6,10 +6,13 @@ from typing import Any
 
 from marshmallow import EXCLUDE, validate, validates_schema
 from marshmallow_sqlalchemy import auto_field
+from sqlalchemy import exists
+from sqlalchemy.orm import aliased
 
-from api.models import User
+from api.models import Follow, User
 from api.pagination import PageQuery
 from api.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
+from api.rows import Expandable, Flag
 from api.schema import BaseSchema, Text, normal_email, refusal
 
 # What could be taken for a part of a URL, or for somebody who speaks for the service.
@@ -119,6 +122,43 @@ class AuthorSchema(BaseSchema):
     )
 
 
+class UserCountsSchema(BaseSchema):
+    """How much there is of a user."""
+
+    class Meta:
+        model = User
+        unknown = EXCLUDE
+
+    posts = auto_field(
+        "post_count", required=True, metadata={"description": "Posts, replies included.", "example": 12}
+    )
+    followers = auto_field(
+        "follower_count", required=True, metadata={"description": "Users who follow them.", "example": 3}
+    )
+    following = auto_field(
+        "following_count", required=True, metadata={"description": "Users whom they follow.", "example": 5}
+    )
+
+
+Link = aliased(Follow)
+
+
+class UserViewerSchema(BaseSchema):
+    """What a user and the caller are to each other."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    following = Flag(
+        lambda caller: exists().where(Link.follower_id == caller, Link.followed_id == User.id),
+        metadata={"description": "Whether you follow them.", "example": True},
+    )
+    followed_by = Flag(
+        lambda caller: exists().where(Link.follower_id == User.id, Link.followed_id == caller),
+        metadata={"description": "Whether they follow you.", "example": False},
+    )
+
+
 class UserSchema(AuthorSchema):
     """A user, as everybody sees them."""
 
@@ -129,6 +169,13 @@ class UserSchema(AuthorSchema):
     created_at = auto_field(
         required=True,
         metadata={"description": "When they registered.", "example": "2026-11-22T09:30:00.000Z"},
+    )
+    counts = Expandable(
+        UserCountsSchema(), metadata={"description": "Only with `expand=counts`; otherwise null."}
+    )
+    viewer = Expandable(
+        UserViewerSchema(),
+        metadata={"description": "Only with `expand=viewer`, for who is signed in; otherwise null."},
     )
 
 
