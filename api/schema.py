@@ -131,6 +131,14 @@ class BaseSchema(SQLAlchemySchema[Any]):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.error_messages = _coded(self.error_messages)
 
+    def load(self, data: Any, **kwargs: Any) -> Any:
+        """Load to a dictionary.
+
+        Not as SQLAlchemySchema does, which keeps the session and instance of a load in the schema that all
+        threads share, and asks the file system for marshmallow's version each time.
+        """
+        return Schema.load(self, data, **kwargs)
+
     def headers(self, _dumped: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the response headers that go with what was dumped."""
         return {}
