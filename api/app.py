@@ -6,12 +6,14 @@ from flask import Flask, Response, g
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
 
-from api import access_log, auth, body, cli, database, docs, errors, health
+from api import access_log, auth, body, cli, database, docs, errors, health, mail
 from api.config import Config
 from api.converters import IdConverter, UsernameConverter
 from api.database import db
+from api.email_verifications.routes import email_verifications
 from api.follows.routes import follows
 from api.likes.routes import likes
+from api.password_resets.routes import password_resets
 from api.posts.routes import posts
 from api.tokens.routes import tokens
 from api.users.routes import users
@@ -36,8 +38,9 @@ def create_app(config: Config | None = None) -> Flask:
     errors.init_app(app)
     body.init_app(app)
     auth.init_app(app)
+    mail.init_app(app)
 
-    for resource in (users, posts, likes, follows, tokens):
+    for resource in (users, posts, likes, follows, tokens, password_resets, email_verifications):
         app.register_blueprint(resource, url_prefix=API_PREFIX)
     docs.init_app(app, API_PREFIX)
     app.register_blueprint(health.health)

@@ -1,12 +1,14 @@
 """Every setting with its default; the only reader of the environment."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from sqlalchemy import URL, make_url
@@ -14,6 +16,8 @@ from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_KEY_MINIMUM = 32
+SENDER = re.compile(r'([^<>()@,;:"\[\]\\\x00-\x1f\x7f]*<)?[\w.+-]+@[\w.-]+(?(1)>)', re.ASCII)
+PAGE = re.compile(r"(https?://[!-~]*\{token\}[!-~]*)?")
 
 
 class InvalidSettingError(SystemExit):
@@ -63,6 +67,18 @@ class Config:
         "Longest wait for a connection or a lock. On PostgreSQL a statement may take twice as long.",
         minimum=1,
     )
+    MAIL_URL: str = setting(
+        "",
+        "`smtp://user:password@host:587` (encrypted if the server can, and always with a password) or "
+        "`smtps://user:password@host:465`. Without it, mail is printed where the log is, in production too.",
+    )
+    MAIL_FROM: str = setting("Microblog <microblog@localhost>", "Whom mail comes from.")
+    PASSWORD_RESET_URL: str = setting(
+        "",
+        "Page of your front end for a new password, such as `https://app.example/reset#{token}`. Without it, "
+        "mail has the token alone.",
+    )
+    EMAIL_VERIFICATION_URL: str = setting("", "Likewise, its page that verifies an e-mail address.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, folder: Path = ROOT) -> Self:
@@ -87,6 +103,11 @@ class Config:
             )
         if self.PORT > 65_535:
             raise InvalidSettingError(f"PORT must be at most 65535, not {self.PORT}.")
+        _check_mail_url(self.MAIL_URL)
+        _check_sender(self.MAIL_FROM)
+        for name in ("PASSWORD_RESET_URL", "EMAIL_VERIFICATION_URL"):
+            if not PAGE.fullmatch(getattr(self, name)):
+                raise InvalidSettingError(f"{name} must begin with https:// and have {{token}} in it.")
         url = _database_url(self.DATABASE_URL)
         folder = _folder(url)
         object.__setattr__(self, "DATABASE_URL", url.render_as_string(hide_password=False))
@@ -121,6 +142,25 @@ def _database_url(text: str) -> URL:
     if url.drivername == "sqlite" and url.database and url.database != ":memory:":
         return url.set(database=str(ROOT / url.database))
     raise InvalidSettingError("DATABASE_URL must begin with sqlite:///file or postgresql://.")
+
+
+def _check_mail_url(text: str) -> None:
+    try:
+        url = urlsplit(text)
+        is_server = url.scheme in {"smtp", "smtps"} and bool(url.hostname) and url.port != 0
+        is_more = bool(url.path.strip("/") or url.query or url.fragment)
+    except ValueError:
+        is_server = is_more = False
+    if text and (is_more or not is_server):
+        raise InvalidSettingError(
+            "MAIL_URL must be like smtp://user:password@host:587 or smtps://host, with marks in the password "
+            "percent-encoded."
+        )
+
+
+def _check_sender(text: str) -> None:
+    if not SENDER.fullmatch(text):
+        raise InvalidSettingError(f"MAIL_FROM must be like Microblog <post@example.com>, not {text!r}.")
 
 
 def _folder(url: URL) -> Path:

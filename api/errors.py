@@ -72,6 +72,7 @@ KINDS = {
         Kind("invalid_token", 401, "The token is not valid, has expired or was revoked."),
         Kind("forbidden", 403, "Only the author may do this."),
         Kind("wrong_password", 403, "This is not your current password."),
+        Kind("wrong_token", 403, "This token was used, has expired, or is not the last that was mailed."),
         Kind("not_found", 404, "There is nothing at this address."),
         Kind("method_not_allowed", 405, "This address does not support this method; see Allow."),
         Kind("already_taken", 409, "Somebody else has this already."),

@@ -87,6 +87,9 @@ class Text(fields.String):
 
 def normal_email(text: str) -> str | None:
     """Return an e-mail address in ASCII, as it is kept; None if it is not one."""
+    # An encoded word (RFC 2047) is an atom too, but in the header of a mail it becomes another address.
+    if "=?" in text:
+        return None
     try:
         address = validate_email(text, allow_smtputf8=False, check_deliverability=False)
     except EmailNotValidError:

@@ -14,6 +14,7 @@ from api.config import Config
 from api.database import db
 from tests.contract import ContractClient
 from tests.factories import Factory
+from tests.mailbox import Mailbox, running_mailbox, wait_for_mail
 from tests.server import Server, running_server
 
 DATABASES = ["sqlite", "postgresql"]
@@ -82,6 +83,7 @@ def new_app() -> Iterator[Callable[..., Flask]]:
         return made[-1]
 
     yield make
+    wait_for_mail()
     for app in made:
         with app.app_context():
             db.engine.dispose()
@@ -91,10 +93,20 @@ def new_app() -> Iterator[Callable[..., Flask]]:
 def app(migrated_app: Flask) -> Iterator[Flask]:
     """The application on an empty database."""
     yield migrated_app
+    wait_for_mail()
     with migrated_app.app_context():
         for table in reversed(db.metadata.sorted_tables):
             db.session.execute(table.delete())
         db.session.commit()
+
+
+@pytest.fixture
+def mailbox(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """Where the mail of the application goes."""
+    with running_mailbox() as running:
+        monkeypatch.setitem(app.config, "MAIL_URL", running.url)
+        yield running
+        wait_for_mail()
 
 
 @pytest.fixture

@@ -63,6 +63,23 @@ def test_database_addresses_are_taken_as_people_write_them(url: str, expected: s
 
 
 @pytest.mark.parametrize(
+    "environment",
+    [
+        {"MAIL_URL": "smtp://localhost"},
+        {"MAIL_URL": "smtp://localhost:25/"},
+        {"MAIL_URL": "smtps://post%40example.com:p%23%2F@mail.example.com:465"},
+        {"MAIL_FROM": "post@example.com"},
+        {"MAIL_FROM": "Übersicht & Co. <post+blog@example.com>"},
+        {"PASSWORD_RESET_URL": "http://localhost:3000/?token={token}&lang=en"},
+    ],
+)
+def test_settings_for_mail_are_taken_as_people_write_them(environment: dict[str, str]) -> None:
+    config = config_from(**environment)
+
+    assert environment.items() <= vars(config).items()
+
+
+@pytest.mark.parametrize(
     ("environment", "complaint"),
     [
         ({"PORT": "abc"}, "PORT must be a whole number of at least 1, not 'abc'."),
@@ -78,6 +95,22 @@ def test_database_addresses_are_taken_as_people_write_them(url: str, expected: s
         ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "Cannot make the folder /dev/null/x"),
+        ({"MAIL_URL": "mail.example.com"}, "MAIL_URL must be like smtp://user:password@host:587"),
+        ({"MAIL_URL": "http://mail.example.com"}, "MAIL_URL must be like"),
+        ({"MAIL_URL": "smtp://"}, "MAIL_URL must be like"),
+        ({"MAIL_URL": "smtp://host:0"}, "MAIL_URL must be like"),
+        ({"MAIL_URL": "smtp://host:65536"}, "MAIL_URL must be like"),
+        ({"MAIL_URL": "smtp://user:se/cret@host"}, "MAIL_URL must be like"),
+        ({"MAIL_URL": "smtps://user:se#cret@host"}, "MAIL_URL must be like"),
+        ({"MAIL_URL": "smtp://host?tls=no"}, "MAIL_URL must be like"),
+        ({"MAIL_FROM": "Microblog"}, "MAIL_FROM must be like Microblog <post@example.com>, not 'Microblog'."),
+        ({"MAIL_FROM": "post@"}, "MAIL_FROM must be like"),
+        ({"MAIL_FROM": "a@example.com, b@example.com"}, "MAIL_FROM must be like"),
+        ({"MAIL_FROM": "Microblog <post@example.com"}, "MAIL_FROM must be like"),
+        ({"MAIL_FROM": "Microblog\nBcc: eve@example.com <post@example.com>"}, "MAIL_FROM must be like"),
+        ({"PASSWORD_RESET_URL": "https://app.example/reset"}, "PASSWORD_RESET_URL must begin with https://"),
+        ({"PASSWORD_RESET_URL": "javascript:{token}"}, "PASSWORD_RESET_URL must begin with https://"),
+        ({"EMAIL_VERIFICATION_URL": "https://app.example/ {token}"}, "EMAIL_VERIFICATION_URL must begin"),
     ],
 )
 def test_what_cannot_be_used_ends_the_start_with_one_line(

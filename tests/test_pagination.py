@@ -484,7 +484,7 @@ EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
 MEASURE = {"sqlite": "SELECT 1", "postgresql": "ANALYZE users, posts, sessions, likes, follows"}
 # (A bitmap of one row is as good as the index.)
 SLOW = re.compile(r"\bSCAN (?!anon)|TEMP B-TREE|Seq Scan|\bSort\b|Hash|Bitmap.* rows=(?!1 )")
-# A feed goes through those whom its reader follows, but never through all posts, users or follows. (Here it has
+# A feed goes through those whom its reader follows, never through all posts, users or follows. (Here it has
 # nearly all of them: test_feed.py measures on PostgreSQL what it reads where others write more.)
 SLOW_FEED = re.compile(r"\bSCAN (posts|users|follows)")
 

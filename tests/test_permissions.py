@@ -40,6 +40,10 @@ WHO = {
     "getFollowing": SIGNED_IN,
     "createFollowing": SIGNED_IN,
     "deleteFollowing": SIGNED_IN,
+    "createPasswordReset": ANYBODY,
+    "redeemPasswordReset": ANYBODY,
+    "createEmailVerification": SIGNED_IN,
+    "redeemEmailVerification": ANYBODY,
 }
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     ANYBODY: [],

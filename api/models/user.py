@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import CheckConstraint, Computed, String
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
@@ -23,6 +24,7 @@ class User(Base):
     id: Mapped[Id]
     username: Mapped[str] = mapped_column(String(64))
     email: Mapped[str] = mapped_column(String(254))
+    email_verified_at: Mapped[datetime | None]
     # The database makes these, to compare and sort by. In the collation "C" PostgreSQL orders text by its
     # bytes, as SQLite does, so that an index can find names by prefix on both.
     folded_username: Mapped[str] = mapped_column(
@@ -57,6 +59,12 @@ class User(Base):
         {"sqlite_autoincrement": True},
     )
     __mapper_args__ = {"version_id_col": version}
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Set columns to new values; nobody has verified a new address yet."""
+        if changes.get("email", self.email) != self.email:
+            self.email_verified_at = None
+        super().update(changes)
 
     def __repr__(self) -> str:
         return f"<User {self.username}>"

@@ -16,6 +16,7 @@ from api.auth import (
 )
 from api.database import db
 from api.endpoint import accepts, fails, returns
+from api.letters import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, end_tokens, write_later
 from api.models import Session, User
 from api.pagination import Page, page_of, paginate
 from api.users.queries import all_users, user_named, users_with_prefix
@@ -41,12 +42,14 @@ def create_user(fields: dict[str, Any]) -> Any:
     """Register.
 
     Then sign in with `POST /tokens`. A name or an e-mail address that somebody has already, in whatever
-    case, is a 409 whose `errors` say which.
+    case, is a 409 whose `errors` say which. The address is sent a token for
+    `POST /email-verifications/redeem`; nothing depends on its use.
     """
     password_hash = passwords().hash(fields.pop("password"))
     user = User(password_hash=password_hash, **fields)
     db.session.add(user)
     db.session.commit()
+    write_later(EMAIL_VERIFICATION, User.id == user.id)
     return user, {"Location": url_for(".get_user", username=user.username)}
 
 
@@ -98,14 +101,22 @@ def update_account(changes: dict[str, Any]) -> User:
     """Edit your account.
 
     Members that are left out stay as they are. Whoever changes the e-mail address must give the current
-    password as well.
+    password as well. The new address is not verified and is sent a token, as when you registered; what was
+    mailed to the old one works no longer, and the old one is told.
     """
     password = changes.pop("current_password", None)
     if "email" in changes:
         ensure_password(password, "current_password")
     user = locked_user()
+    old_email = user.email
     user.update(changes)
+    if user.email != old_email:
+        end_tokens(PASSWORD_RESET, user)
+        end_tokens(EMAIL_VERIFICATION, user)
     db.session.commit()
+    if user.email != old_email:
+        write_later(EMAIL_VERIFICATION, User.id == user.id)
+        write_later(EMAIL_CHANGE, User.id == user.id, email=old_email)
     return user
 
 
@@ -132,7 +143,7 @@ def delete_account(fields: dict[str, str]) -> None:
 def change_password(fields: dict[str, str]) -> None:
     """Change your password.
 
-    Ends all your sessions but the one that asks.
+    Ends all your sessions but the one that asks, and a password reset that waits for its token.
     """
     user = current_user()
     ensure_no_name(fields["new_password"], user.username, user.email, "new_password")
@@ -141,4 +152,5 @@ def change_password(fields: dict[str, str]) -> None:
     # First the user, whose row a sign-in with the old password waits for; then its session, if any.
     db.session.flush()
     db.session.execute(delete(Session).where(Session.user_id == user.id, Session.id != current_session().id))
+    end_tokens(PASSWORD_RESET, user)
     db.session.commit()

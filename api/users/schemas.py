@@ -186,6 +186,13 @@ class AccountSchema(UserSchema):
         pass
 
     email = auto_field(field_class=Email, required=True)
+    email_verified_at = auto_field(
+        required=True,
+        metadata={
+            "description": "When you showed that you read mail at this address; null if not yet.",
+            "example": "2026-11-22T09:35:00.000Z",
+        },
+    )
 
 
 class UserCreateSchema(BaseSchema):

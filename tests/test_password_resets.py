@@ -1,0 +1,360 @@
+"""Password resets: for whoever reads the account's mail, once, and telling nobody who has an account."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from api.database import db
+from api.models import Letter
+from tests.contract import ContractClient
+from tests.factories import PASSWORD, Factory, Member
+from tests.mailbox import Mailbox, let_pass
+from tests.problems import assert_problem
+from tests.races import at_once, meanwhile
+from tests.test_users import (
+    ACCEPTED_PASSWORDS,
+    NAMES_FOR_PASSWORDS,
+    NEW_PASSWORD,
+    REFUSED_PASSWORDS,
+    account_of,
+    bearer,
+    change_password,
+    delete_account,
+    errors_of,
+    sign_in,
+)
+
+SUBJECT = "A new password for Microblog"
+WRONG_TOKEN = {"pointer": "/token", "code": "wrong_token"}
+
+
+def ask(client: ContractClient, email: str = "ann@example.com") -> TestResponse:
+    """Ask for a new password."""
+    return client.post("/password-resets", json={"email": email})
+
+
+def redeem(client: ContractClient, token: str, new_password: str = NEW_PASSWORD) -> TestResponse:
+    """Choose a new password."""
+    sent = {"token": token, "new_password": new_password}
+    return client.post("/password-resets/redeem", json=sent)
+
+
+def change_email(client: ContractClient, member: Member, email: str) -> TestResponse:
+    """Ask for another address."""
+    sent = {"email": email, "current_password": member.password}
+    return client.patch("/me", json=sent, headers=member.signed_in)
+
+
+def answer(response: TestResponse) -> tuple[int, bytes, dict[str, str]]:
+    """Return all that an answer tells, but not its own name."""
+    headers = {name: value for name, value in response.headers if name != "X-Request-Id"}
+    return response.status_code, response.data, headers
+
+
+@pytest.fixture
+def ann(make: Factory) -> Member:
+    """Somebody with an account."""
+    return make.user("ann")
+
+
+@pytest.fixture
+def token(client: ContractClient, ann: Member, mailbox: Mailbox) -> str:
+    """What ann was mailed."""
+    ask(client)
+    return mailbox.token(SUBJECT)
+
+
+class TestCreatePasswordReset:
+    def test_writes_to_who_has_the_address(
+        self, client: ContractClient, make: Factory, ann: Member, mailbox: Mailbox
+    ) -> None:
+        make.user("bob")
+
+        response = ask(client)
+
+        assert response.status_code == 202
+        (received,) = mailbox.received()
+        assert received.to == ["ann@example.com"]
+        assert received.message["To"] == "ann@example.com"
+        assert received.message["From"] == "Microblog <microblog@localhost>"
+        assert received.message["Auto-Submitted"] == "auto-generated"
+        assert received.message.get_content_type() == "text/plain"
+        assert received.subject == SUBJECT
+        assert received.text.startswith("Hello ann,\n\nsomebody, we hope you, asked for a new password")
+        assert "POST /password-resets/redeem" in received.text
+        assert received.text.endswith("\nMicroblog\n")
+
+    def test_gives_the_page_of_the_front_end(
+        self,
+        app: Flask,
+        client: ContractClient,
+        ann: Member,
+        mailbox: Mailbox,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(app.config, "PASSWORD_RESET_URL", "https://app.example/reset#{token}")
+
+        ask(client)
+
+        assert f"\nhttps://app.example/reset#{mailbox.token(SUBJECT)}\n" in mailbox.received()[0].text
+        assert "POST" not in mailbox.received()[0].text
+
+    @pytest.mark.parametrize(
+        ("kept", "written"),
+        [
+            pytest.param("Ann@example.com", "ANN@Example.COM", id="in another case"),
+            pytest.param("ann@xn--bcher-kva.example", "ann@bücher.example", id="beyond ASCII"),
+            pytest.param("ann@xn--bcher-kva.example", "ann@bu\u0308cher.example", id="not composed"),
+        ],
+    )
+    def test_finds_the_address_however_it_is_written(
+        self, client: ContractClient, make: Factory, mailbox: Mailbox, kept: str, written: str
+    ) -> None:
+        make.user("ann", email=kept)
+
+        ask(client, written)
+
+        assert mailbox.subjects(kept) == [SUBJECT]
+
+    def test_tells_nobody_whether_there_is_an_account(
+        self, client: ContractClient, ann: Member, mailbox: Mailbox
+    ) -> None:
+        known, again, unknown = ask(client), ask(client), ask(client, "nobody@example.com")
+
+        assert answer(known) == answer(again) == answer(unknown)
+        assert [received.to for received in mailbox.received()] == [["ann@example.com"]]
+
+    @pytest.mark.parametrize("email", ["ann", "ann@example.com\n", "a@example.com, b@example.com"])
+    def test_refuses_what_is_no_address(
+        self, client: ContractClient, ann: Member, mailbox: Mailbox, email: str
+    ) -> None:
+        response = ask(client, email)
+
+        assert_problem(response, 422, "invalid_input", {"pointer": "/email", "code": "wrong_format"})
+        assert mailbox.received() == []
+
+    def test_keeps_only_a_hash_of_the_token(self, app: Flask, token: str) -> None:
+        with app.app_context():
+            letter = db.session.scalars(select(Letter)).one()
+
+        assert letter.token_hash == sha256(token.encode()).hexdigest()
+
+    def test_replaces_the_token_before(
+        self, app: Flask, client: ContractClient, token: str, mailbox: Mailbox
+    ) -> None:
+        let_pass(app, timedelta(seconds=61))
+        ask(client)
+        new_token = mailbox.token(SUBJECT)
+
+        assert_problem(redeem(client, token), 403, "wrong_token", WRONG_TOKEN)
+        assert redeem(client, new_token).status_code == 204
+
+    def test_writes_once_a_minute_however_many_ask(
+        self, app: Flask, client: ContractClient, ann: Member, mailbox: Mailbox
+    ) -> None:
+        responses = at_once(*[lambda: ask(ContractClient(app))] * 6)
+        let_pass(app, timedelta(seconds=55))
+        ask(client)
+
+        assert {response.status_code for response in responses} == {202}
+        assert mailbox.subjects("ann@example.com") == [SUBJECT]
+
+    def test_writes_no_sooner_for_what_was_done_with_the_token(
+        self, client: ContractClient, token: str, mailbox: Mailbox
+    ) -> None:
+        redeem(client, token)
+        change_password(client, bearer(sign_in(client, "ann", NEW_PASSWORD)), NEW_PASSWORD, PASSWORD)
+
+        ask(client)
+
+        assert mailbox.subjects("ann@example.com") == [SUBJECT]
+
+    def test_forgets_to_whom_it_wrote_long_ago(
+        self, app: Flask, client: ContractClient, ann: Member, token: str
+    ) -> None:
+        change_email(client, ann, "cleo@example.com")
+        let_pass(app, timedelta(minutes=31))
+
+        ask(client, "cleo@example.com")
+
+        let_pass(app, timedelta())
+        with app.app_context():
+            assert db.session.scalars(select(Letter.email)).all() == ["cleo@example.com"]
+
+
+class TestRedeemPasswordReset:
+    def test_replaces_the_password(self, client: ContractClient, token: str) -> None:
+        response = redeem(client, token)
+
+        assert response.status_code == 204
+        assert sign_in(client, "ann", PASSWORD).status_code == 401
+        assert sign_in(client, "ann", NEW_PASSWORD).status_code == 200
+
+    def test_ends_all_sessions_of_theirs(
+        self, client: ContractClient, make: Factory, ann: Member, token: str
+    ) -> None:
+        bob, pair = make.user("bob"), sign_in(client, "ann")
+
+        redeem(client, token)
+
+        refresh = {"refresh_token": pair.json["refresh_token"]}
+        assert client.get("/me", headers=ann.signed_in).status_code == 401
+        assert client.get("/me", headers=bearer(pair)).status_code == 401
+        assert client.post("/tokens/refresh", json=refresh).status_code == 401
+        assert client.get("/me", headers=bob.signed_in).status_code == 200
+
+    def test_works_once(self, client: ContractClient, token: str) -> None:
+        redeem(client, token)
+
+        response = redeem(client, token, "5 red balloons")
+
+        assert_problem(response, 403, "wrong_token", WRONG_TOKEN)
+        assert sign_in(client, "ann", NEW_PASSWORD).status_code == 200
+
+    def test_works_once_of_many_at_once(self, app: Flask, client: ContractClient, token: str) -> None:
+        chosen = [f"{number} green horses" for number in range(10, 16)]
+
+        def choose(password: str) -> Callable[[], int]:
+            return lambda: redeem(ContractClient(app), token, password).status_code
+
+        statuses = at_once(*map(choose, chosen))
+
+        assert sorted(statuses) == [204] + [403] * 5
+        assert sign_in(client, "ann", chosen[statuses.index(204)]).status_code == 200
+
+    @pytest.mark.parametrize(("minutes", "status"), [(29, 204), (31, 403)])
+    def test_works_for_half_an_hour(
+        self, app: Flask, client: ContractClient, token: str, minutes: int, status: int
+    ) -> None:
+        let_pass(app, timedelta(minutes=minutes))
+
+        assert redeem(client, token).status_code == status
+
+    @pytest.mark.parametrize("wrong", ["a", "a" * 43, "a" * 100, "ä", "{hash}"])
+    def test_refuses_what_was_not_mailed(self, client: ContractClient, token: str, wrong: str) -> None:
+        response = redeem(client, wrong.format(hash=sha256(token.encode()).hexdigest()))
+
+        assert_problem(response, 403, "wrong_token", WRONG_TOKEN)
+        assert redeem(client, token).status_code == 204
+
+    def test_refuses_a_token_for_something_else(
+        self, client: ContractClient, ann: Member, mailbox: Mailbox
+    ) -> None:
+        client.post("/email-verifications", headers=ann.signed_in)
+        token = mailbox.token("Is this your e-mail address?")
+
+        response = redeem(client, token)
+
+        assert_problem(response, 403, "wrong_token", WRONG_TOKEN)
+        assert client.post("/email-verifications/redeem", json={"token": token}).status_code == 204
+
+    @pytest.mark.parametrize("password", ACCEPTED_PASSWORDS)
+    def test_takes_a_good_password(self, client: ContractClient, token: str, password: str) -> None:
+        assert redeem(client, token, password).status_code == 204
+        assert sign_in(client, "ann", password).status_code == 200
+
+    @pytest.mark.parametrize(("password", "code"), REFUSED_PASSWORDS)
+    def test_refuses_a_bad_password_and_keeps_the_token(
+        self, client: ContractClient, token: str, password: Any, code: str
+    ) -> None:
+        response = redeem(client, token, password)
+
+        assert response.status_code == 422
+        assert errors_of(response) == [("/new_password", code)]
+        assert redeem(client, token).status_code == 204
+
+    @pytest.mark.parametrize("password", NAMES_FOR_PASSWORDS)
+    def test_refuses_a_name_for_a_password_and_keeps_the_token(
+        self, client: ContractClient, make: Factory, mailbox: Mailbox, password: str
+    ) -> None:
+        bob = make.user("bob.dylan")
+        ask(client, bob.email)
+        token = mailbox.token(SUBJECT)
+
+        response = redeem(client, token, password)
+
+        assert response.status_code == 422
+        assert errors_of(response) == [("/new_password", "same_as_name")]
+        assert client.get("/me", headers=bob.signed_in).status_code == 200
+        assert redeem(client, token).status_code == 204
+
+    def test_refuses_a_token_from_before_a_change_of_password(
+        self, client: ContractClient, ann: Member, token: str
+    ) -> None:
+        change_password(client, ann.signed_in, new_password="5 red balloons")
+
+        assert_problem(redeem(client, token), 403, "wrong_token", WRONG_TOKEN)
+        assert sign_in(client, "ann", "5 red balloons").status_code == 200
+
+    def test_refuses_a_token_that_was_mailed_to_another_address(
+        self, client: ContractClient, ann: Member, token: str
+    ) -> None:
+        change_email(client, ann, "cleo@example.com")
+
+        assert_problem(redeem(client, token), 403, "wrong_token", WRONG_TOKEN)
+        assert sign_in(client, "ann", PASSWORD).status_code == 200
+
+    def test_refuses_a_token_of_an_account_that_is_deleted(
+        self, app: Flask, client: ContractClient, ann: Member, token: str
+    ) -> None:
+        delete_account(client, ann)
+
+        assert_problem(redeem(client, token), 403, "wrong_token", WRONG_TOKEN)
+        with app.app_context():
+            assert db.session.scalars(select(Letter)).all() == []
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            pytest.param(lambda client, ann: delete_account(client, ann), id="account deleted"),
+            pytest.param(lambda client, ann: change_password(client, ann.signed_in), id="password changed"),
+            pytest.param(
+                lambda client, ann: change_email(client, ann, "c@example.com"), id="address changed"
+            ),
+        ],
+    )
+    def test_refuses_a_token_that_ends_while_the_password_is_hashed(
+        self,
+        app: Flask,
+        client: ContractClient,
+        ann: Member,
+        token: str,
+        act: Callable[[ContractClient, Member], TestResponse],
+    ) -> None:
+        with meanwhile(app, partial(act, ContractClient(app), ann)):
+            response = redeem(client, token, "5 red balloons")
+
+        assert_problem(response, 403, "wrong_token", WRONG_TOKEN)
+        assert sign_in(client, "ann", "5 red balloons").status_code == 401
+
+    def test_leaves_no_session_of_the_old_password(
+        self, app: Flask, client: ContractClient, token: str
+    ) -> None:
+        def sign_in_elsewhere() -> list[TestResponse]:
+            return [sign_in(ContractClient(app), "ann") for _ in range(3)]
+
+        def choose() -> list[TestResponse]:
+            return [redeem(ContractClient(app), token)]
+
+        *signed_in, [chosen] = at_once(*[sign_in_elsewhere] * 4, choose)
+
+        pairs = [pair for pairs in signed_in for pair in pairs]
+        assert chosen.status_code == 204
+        assert {pair.status_code for pair in pairs} <= {200, 401}
+        here = bearer(sign_in(client, "ann", NEW_PASSWORD))
+        assert len(client.get("/tokens", headers=here).json["items"]) == 1
+
+    def test_says_nothing_of_verification(self, client: ContractClient, ann: Member, token: str) -> None:
+        before = account_of(client, ann)
+        redeem(client, token)
+
+        after = client.get("/me", headers=bearer(sign_in(client, "ann", NEW_PASSWORD))).json
+
+        assert after == before
