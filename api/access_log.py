@@ -1,6 +1,7 @@
 """A line of JSON for each answer: what was asked for and how it went, nothing that people sent."""
 
 import logging
+import re
 import sys
 from time import perf_counter
 
@@ -8,6 +9,12 @@ import orjson
 from flask import Flask, Response, g, request
 
 from api.database import utc_now
+
+# W3C Trace Context, section 3.2: version, trace-id, parent-id, flags; later versions may go on.
+TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})(?P<parent_id>[0-9a-f]{16})"
+    r"-[0-9a-f]{2}(?P<more>-.*)?"
+)
 
 log = logging.getLogger("microblog.access")
 
@@ -26,6 +33,9 @@ def _begin() -> None:
 
 
 def _write(response: Response) -> Response:
+    trace = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    if trace and trace["version"] == "00" and trace["more"]:
+        trace = None
     line = {
         "time": utc_now(),
         "request_id": g.request_id,
@@ -34,6 +44,8 @@ def _write(response: Response) -> Response:
         "status": response.status_code,
         "milliseconds": round(1000 * (perf_counter() - g.began), 2),
         "user_id": g.get("user_id"),
+        "trace_id": trace and trace["trace_id"],
+        "parent_id": trace and trace["parent_id"],
     }
     log.info(orjson.dumps(line, option=orjson.OPT_UTC_Z).decode())
     return response

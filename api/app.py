@@ -1,12 +1,14 @@
 """The one place where the parts meet; read from top to bottom."""
 
+import re
 from uuid import uuid4
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import access_log, auth, body, cli, database, docs, errors, health, mail
+from api import access_log, auth, body, cli, cors, database, docs, errors, health, mail, rate_limits
 from api.config import Config
 from api.converters import IdConverter, UsernameConverter
 from api.database import db
@@ -19,6 +21,7 @@ from api.tokens.routes import tokens
 from api.users.routes import users
 
 API_PREFIX = "/api/v1"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -31,11 +34,16 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"int": IdConverter, "username": UsernameConverter}
 
+    proxies: int = app.config["TRUSTED_PROXIES"]
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+
     app.before_request(_name_request)
     app.after_request(_add_headers)
     access_log.init_app(app)
     database.init_app(app)
     errors.init_app(app)
+    cors.init_app(app, cookie_path=f"{API_PREFIX}/tokens")
+    rate_limits.init_app(app)
     body.init_app(app)
     auth.init_app(app)
     mail.init_app(app)
@@ -75,7 +83,9 @@ class Microblog(Flask):
 
 
 def _name_request() -> None:
-    g.request_id = uuid4().hex
+    """Take the name that the caller, or a proxy, gave the request, or give it one."""
+    theirs = request.headers.get("X-Request-Id", "")
+    g.request_id = theirs if REQUEST_ID.fullmatch(theirs) else uuid4().hex
 
 
 def _add_headers(response: Response) -> Response:

@@ -108,6 +108,21 @@ def ensure_password(password: str, member: str) -> None:
         raise member_problem("wrong_password", member)
 
 
+def access_claims(token: str) -> list[int] | None:
+    """Return what an access token says: session id, origin, expiry (seconds since 1970) and user id.
+
+    None if it was not signed here, or has expired. Whether its session goes on, only the database knows.
+    """
+    claims = signed_values(ACCESS_TOKEN, token, 4)
+    return claims if claims and claims[2] > time.time() else None
+
+
+def folded_name(name: str) -> str:
+    """Return a name or e-mail address that somebody signs in with, as it is compared."""
+    name = normal_email(name) or name
+    return name.lower() if name.isascii() else name  # Beyond ASCII are letters that become other people's.
+
+
 def _secured(view: View, scheme: str, guard: Any) -> View:
     operation = operation_of(view)
     operation.security = scheme
@@ -122,12 +137,12 @@ def _scheme() -> str:
 @basic.verify_password
 def _user_with_password(name: str, password: str) -> User | None:
     """Return the user if the password is theirs, with the transaction open that their row is locked in."""
-    name = normal_email(name) or name
+    name = folded_name(name)
     # flask-httpauth reads credentials whatever their scheme is called.
     if not name or not name.isascii() or _scheme() != "basic" or CONTROL_CHARACTER.search(name):
         return None
     column = User.folded_email if "@" in name else User.folded_username
-    found = select(User).where(column == name.lower())
+    found = select(User).where(column == name)
     user = db.session.scalar(found, execution_options={"populate_existing": True})
     password_hash = user.password_hash if user else None
     db.session.commit()
@@ -153,12 +168,10 @@ def _refuse_password(_status: int) -> NoReturn:
 @bearer.verify_token
 def _user_with_token(token: str) -> User | None:
     """Return whose token this is, if it is an access token and its session goes on."""
-    claims = signed_values(ACCESS_TOKEN, token, 3)
+    claims = access_claims(token)
     if claims is None:
         return None
-    session_id, origin, expires_at = claims
-    if expires_at <= time.time():
-        return None
+    session_id, origin, _, _ = claims
     session = db.session.scalar(
         select(Session)
         .join(Session.user)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import limits
 from dotenv import dotenv_values
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET_KEY_MINIMUM = 32
 SENDER = re.compile(r'([^<>()@,;:"\[\]\\\x00-\x1f\x7f]*<)?[\w.+-]+@[\w.-]+(?(1)>)', re.ASCII)
 PAGE = re.compile(r"(https?://[!-~]*\{token\}[!-~]*)?")
+# As browsers write it (RFC 6454, section 6.2): without a path, and without a port that goes without saying.
+ORIGIN = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
 
 
 class InvalidSettingError(SystemExit):
@@ -50,6 +53,28 @@ class Config:
     THREADS: int = setting(8, "Threads in each process, and database connections that it keeps.", minimum=1)
     STOP_SECONDS: int = setting(
         15, "For how long requests may go on once the server is told to stop.", minimum=1
+    )
+    TRUSTED_PROXIES: int = setting(
+        0,
+        "Proxies in front that add to `X-Forwarded-For` and `X-Forwarded-Proto`, which else are ignored.",
+    )
+    CORS_ORIGINS: str = setting(
+        "",
+        "Origins whose pages may use the service, with commas between them: `https://app.example.com`.",
+    )
+    RATE_LIMIT_READS: str = setting("600/minute", "Reads of a caller: an account, or else an address.")
+    RATE_LIMIT_WRITES: str = setting("120/minute", "Writes of a caller.")
+    RATE_LIMIT_SIGN_IN: str = setting("60/minute", "Sign-ins and renewals of tokens from an address.")
+    RATE_LIMIT_SIGN_IN_FAILURES: str = setting("10/15 minutes", "Wrong passwords for a name from an address.")
+    RATE_LIMIT_ACCOUNT_FAILURES: str = setting(
+        "100/hour",
+        "Wrong passwords for a name from all addresses but those where it signed in within 30 days.",
+    )
+    RATE_LIMIT_REGISTRATION: str = setting("60/hour", "Registrations from an address.")
+    RATELIMIT_STORAGE_URL: str = setting(
+        "memory://",
+        "Where requests are counted: `redis://host`, or in each process by itself, so that with several "
+        "`WORKERS` a limit is that of one.",
     )
     ACCESS_TOKEN_SECONDS: int = setting(900, "Life of an access token.", minimum=1)
     REFRESH_TOKEN_SECONDS: int = setting(
@@ -108,6 +133,12 @@ class Config:
         for name in ("PASSWORD_RESET_URL", "EMAIL_VERIFICATION_URL"):
             if not PAGE.fullmatch(getattr(self, name)):
                 raise InvalidSettingError(f"{name} must begin with https:// and have {{token}} in it.")
+        for known in fields(self):
+            if known.name.startswith("RATE_LIMIT_"):
+                _check_limit(known.name, getattr(self, known.name))
+        if not re.match(r"memory://$|rediss?://\S+$", self.RATELIMIT_STORAGE_URL):
+            raise InvalidSettingError("RATELIMIT_STORAGE_URL must be memory:// or begin with redis://.")
+        object.__setattr__(self, "CORS_ORIGINS", _origins(self.CORS_ORIGINS))
         url = _database_url(self.DATABASE_URL)
         folder = _folder(url)
         object.__setattr__(self, "DATABASE_URL", url.render_as_string(hide_password=False))
@@ -130,6 +161,25 @@ def _number(known: Any, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= minimum):
         raise InvalidSettingError(f"{known.name} must be a whole number of at least {minimum}, not {text!r}.")
     return int(text)
+
+
+def _check_limit(name: str, text: str) -> None:
+    with suppress(ValueError):
+        first, *others = limits.parse_many(text)
+        if first.amount > 0 and not others:
+            return
+    raise InvalidSettingError(f"{name} must be written like 300/minute or 10/15 minutes, not {text!r}.")
+
+
+def _origins(text: str) -> str:
+    """Return a list of origins as browsers write them."""
+    origins = [origin.strip().lower() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise InvalidSettingError(
+                f"CORS_ORIGINS must be origins such as https://app.example.com, not {origin!r}."
+            )
+    return ",".join(origins)
 
 
 def _database_url(text: str) -> URL:

@@ -33,6 +33,7 @@ class Operation:
     answer: BaseSchema | None = None
     expand: Expand | None = None
     status: int = 204
+    headers: tuple[str, ...] = ()
     failures: set[int] = field(default_factory=set)
 
 
@@ -64,10 +65,13 @@ def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> 
     return decorate
 
 
-def returns(schema: BaseSchema | None = None, status: int | None = None) -> Callable[[View], View]:
+def returns(
+    schema: BaseSchema | None = None, status: int | None = None, headers: tuple[str, ...] = ()
+) -> Callable[[View], View]:
     """Answer with what the view returns, dumped with a schema (200); without one, with nothing (204).
 
-    A view may return a pair: what to dump, and headers. One that answers 201 gives `Location`.
+    A view may return a pair: what to dump, and headers. One that answers 201 gives `Location`; `headers`
+    names others that it may give.
     """
 
     status = status or (200 if schema else 204)
@@ -76,6 +80,7 @@ def returns(schema: BaseSchema | None = None, status: int | None = None) -> Call
         operation = operation_of(view)
         operation.answer = schema
         operation.status = status
+        operation.headers = headers
         operation.failures |= {422}  # At the least for parameters that it does not know.
         parts = parts_of(schema) if schema else []
         if parts:
@@ -86,12 +91,12 @@ def returns(schema: BaseSchema | None = None, status: int | None = None) -> Call
             if operation.query is None:
                 _load_query(operation)
             result = view(*args, **kwargs)
-            body, headers = result if isinstance(result, tuple) else (result, {})
+            body, given = result if isinstance(result, tuple) else (result, {})
             if schema is None:
-                return make_response(b"", status, headers)
+                return make_response(b"", status, given)
             dumped = schema.dump(body)
-            headers = {"Content-Type": "application/json", **schema.headers(dumped), **headers}
-            return make_response(orjson.dumps(dumped), status, headers)
+            given = {"Content-Type": "application/json", **schema.headers(dumped), **given}
+            return make_response(orjson.dumps(dumped), status, given)
 
         return wrapper
 

@@ -73,6 +73,7 @@ KINDS = {
         Kind("forbidden", 403, "Only the author may do this."),
         Kind("wrong_password", 403, "This is not your current password."),
         Kind("wrong_token", 403, "This token was used, has expired, or is not the last that was mailed."),
+        Kind("origin_not_allowed", 403, "Pages of this origin may not use the token cookie."),
         Kind("not_found", 404, "There is nothing at this address."),
         Kind("method_not_allowed", 405, "This address does not support this method; see Allow."),
         Kind("already_taken", 409, "Somebody else has this already."),
@@ -80,6 +81,7 @@ KINDS = {
         Kind("body_too_large", 413, "The body is larger than 64 KiB."),
         Kind("unsupported_media_type", 415, "Send application/json, in UTF-8, uncompressed."),
         Kind("invalid_input", 422, "Some of the input is not valid; see errors."),
+        Kind("too_many_requests", 429, "There were too many requests. Come back after Retry-After seconds."),
         Kind("internal_error", 500, "Something went wrong here. It has been logged."),
         Kind("unavailable", 503, "The service is overloaded or out of order. Retry later."),
     )

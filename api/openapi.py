@@ -30,6 +30,12 @@ Users and posts. Anybody may read; whoever signs in may write.
   `errors` names the values that are wrong.
 - Ids are whole numbers below 2^63. Moments are RFC 3339 in UTC. Lengths of text count code points after NFC
   normalisation.
+- Every answer says how much more you may ask, in `RateLimit-Policy` and `RateLimit`; too much is a 429 with
+  `Retry-After`.
+- `X-Request-Id`, 1 to 128 letters, digits, `.`, `_` and `-`, names a request, in its answer and in the
+  service's log; a request that has none is given one. `traceparent` (W3C Trace Context) goes into the log.
+- Pages of origins that the service allows may call it (CORS). They had better keep the refresh token in the
+  cookie that `POST /tokens?cookie=true` sets: no script can read it, and it is sent to `/tokens` alone.
 - Members and parameters that the service does not know are refused, not ignored.
 """
 SECURITY_SCHEMES = {
@@ -49,7 +55,12 @@ HEADERS = {
     "Location": "Where the new resource is.",
     "WWW-Authenticate": "How to authenticate (RFC 9110, section 11.6.1).",
     "Retry-After": "After how many seconds to try again.",
+    "RateLimit-Policy": "The limits that the request comes under, each by its name: `q` requests in `w` "
+    "seconds (draft-ietf-httpapi-ratelimit-headers-10).",
+    "RateLimit": "What is left of each: `r` requests, and for `t` seconds no more.",
+    "Set-Cookie": "The refresh token, if it travels in a cookie.",
 }
+ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -178,7 +189,7 @@ def _query_parameter(spec: APISpec, name: str, field: fields.Field[Any]) -> dict
 def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any]:
     status = operation.status
     answer: dict[str, Any] = {"description": phrase(status)}
-    answer["headers"] = {"X-Request-Id": "X-Request-Id"}
+    answer["headers"] = {name: name for name in (*ALWAYS, *operation.headers)}
     if status == HTTPStatus.CREATED:
         answer["headers"]["Location"] = "Location"
     if operation.answer:
@@ -186,7 +197,7 @@ def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any
         for name, description in operation.answer.HEADERS.items():
             answer["headers"][name] = {"description": description, "schema": {"type": "string"}}
     responses: dict[str, Any] = {str(status): answer}
-    for failure in sorted(operation.failures | ({404} if rule.arguments else set())):
+    for failure in sorted(operation.failures | {429} | ({404} if rule.arguments else set())):
         name = phrase(failure).replace(" ", "")
         if name not in spec.components.responses:
             spec.components.response(name, _problem(failure))
@@ -201,8 +212,8 @@ def _problem(*statuses: int) -> dict[str, Any]:
     if "invalid_input" in examples:
         too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
         examples["invalid_input"]["value"]["errors"] = [{"pointer": "/body", **too_long}]
-    headers = {"X-Request-Id": "X-Request-Id"}
-    if HTTPStatus.SERVICE_UNAVAILABLE in statuses:
+    headers = {name: name for name in ALWAYS}
+    if {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} & set(statuses):
         headers["Retry-After"] = "Retry-After"
     if HTTPStatus.UNAUTHORIZED in statuses:
         headers["WWW-Authenticate"] = "WWW-Authenticate"

@@ -1,6 +1,7 @@
 """What all tests stand on: the application on SQLite and on PostgreSQL, built by the migrations."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def new_database_url(
 
 
 def config_for(database_url: str, **settings: Any) -> Config:
-    """Return settings for tests: passwords cost little."""
+    """Return settings for tests: passwords cost little, and nobody asks too often."""
     defaults = {"SECRET_KEY": SECRET_KEY, "THREADS": 32, "PASSWORD_HASH_MEMORY": 8, "PASSWORD_HASH_TIME": 1}
+    defaults |= {known.name: "1000000/second" for known in fields(Config) if "RATE_LIMIT_" in known.name}
     return Config(DATABASE_URL=database_url, **{**defaults, **settings})
 
 

@@ -20,11 +20,15 @@ URI = "urn:contract"
 
 # Every answer may have these; all others are in the contract where they occur.
 COMMON_HEADERS = {
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Allow-Origin",
+    "Access-Control-Expose-Headers",
     "Cache-Control",
     "Content-Length",
     "Content-Security-Policy",
     "Content-Type",
     "Referrer-Policy",
+    "Vary",
     "X-Content-Type-Options",
 }
 # What any address may answer, whatever is asked of it.
@@ -80,7 +84,7 @@ def check(method: str, path: str, response: TestResponse) -> None:
     status = response.status_code
     operation = _operation(method, path)
     if operation is None:
-        assert status in {400, 404, 405, 413}, f"{method} {path} is not in the contract"
+        assert status in {400, 404, 405, 413, 429}, f"{method} {path} is not in the contract"
         answer = CONTRACT["components"]["responses"]["Problem"]
     elif str(status) in operation["responses"]:
         answer = resolve(operation["responses"][str(status)])
@@ -104,7 +108,7 @@ def _operation(method: str, path: str) -> dict[str, Any] | None:
 
 def _check_headers(answer: dict[str, Any], response: TestResponse) -> None:
     promised = set(answer["headers"])
-    optional = {"Link", "Allow", "Retry-After"}
+    optional = {"Link", "Allow", "Retry-After", "Set-Cookie"}
     given = set(response.headers.keys())
     assert promised - optional <= given, f"missing headers: {promised - given}"
     unknown = given - promised - COMMON_HEADERS - optional

@@ -57,7 +57,8 @@ class Factory:
             )
             db.session.add_all([user, session])
             db.session.commit()
-            token = signer(ACCESS_TOKEN).dumps([session.id, session.origin, int(now.timestamp()) + 900])
+            expires_at = int(now.timestamp()) + 900
+            token = signer(ACCESS_TOKEN).dumps([session.id, session.origin, expires_at, user.id])
             return Member(user.id, user.username, user.email, session.id, session.origin, str(token))
 
     def post(self, author: Member | None = None, body: str = "Hello.", **columns: Any) -> int:

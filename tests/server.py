@@ -48,6 +48,19 @@ def free_port() -> int:
         return port
 
 
+def wait_until_open(port: int) -> None:
+    """Wait until somebody listens on a port."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"Nobody listens on {port}."
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextmanager
 def running_server(folder: Path, **settings: str) -> Iterator[Server]:
     """Migrate a database and serve it on a free port, with its files and log in a folder."""

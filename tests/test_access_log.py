@@ -1,5 +1,6 @@
 """The log: a line of JSON for each answer, and nothing that people sent."""
 
+import re
 from typing import Any
 
 import orjson
@@ -38,6 +39,8 @@ def test_it_says_what_was_asked_for_and_how_it_went(
         "route": "/api/v1/users/<username:username>",
         "status": 200,
         "user_id": ann.id,
+        "trace_id": None,
+        "parent_id": None,
     }
 
 
@@ -55,6 +58,57 @@ def test_it_says_who_was_signed_in(client: ContractClient, make: Factory, lines:
     client.get("/me", headers=ann.signed_in)
 
     assert lines()[0]["user_id"] == ann.id
+
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "is_good"),
+    [
+        pytest.param(f"00-{TRACE}-{PARENT}-01", True, id="today's version"),
+        pytest.param(f"cc-{TRACE}-{PARENT}-01", True, id="a later version"),
+        pytest.param(f"cc-{TRACE}-{PARENT}-01-more", True, id="a later version with more"),
+        pytest.param(f"00-{TRACE}-{PARENT}-01-more", False, id="today's version with more"),
+        pytest.param(f"cc-{TRACE}-{PARENT}-01.more", False, id="a later version with other marks"),
+        pytest.param(f"ff-{TRACE}-{PARENT}-01", False, id="no version"),
+        pytest.param(f"00-{'0' * 32}-{PARENT}-01", False, id="no trace"),
+        pytest.param(f"00-{TRACE}-{'0' * 16}-01", False, id="no parent"),
+        pytest.param(f"00-{TRACE.upper()}-{PARENT}-01", False, id="upper case"),
+        pytest.param(f"00-{TRACE[1:]}-{PARENT}-01", False, id="short"),
+        pytest.param(f"00-{TRACE}-{PARENT}-01, 00-{TRACE}-{PARENT}-01", False, id="two"),
+        pytest.param("nonsense", False, id="nonsense"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_it_has_the_trace_that_a_request_belongs_to(
+    client: ContractClient, lines: Any, traceparent: str, is_good: bool
+) -> None:
+    client.get("/posts", headers={"traceparent": traceparent})
+
+    (line,) = lines()
+    assert (line["trace_id"], line["parent_id"]) == ((TRACE, PARENT) if is_good else (None, None))
+
+
+@pytest.mark.parametrize("request_id", ["a", "A-Za.z_0-9", "r" * 128])
+def test_a_request_keeps_the_id_that_it_came_with(
+    client: ContractClient, lines: Any, request_id: str
+) -> None:
+    response = client.get("/posts/1", headers={"X-Request-Id": request_id})
+
+    assert response.headers["X-Request-Id"] == request_id
+    assert response.json["request_id"] == request_id
+    assert lines()[0]["request_id"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", "r" * 129, "a b", "a/b", "é", '"a"', "a, b", "<a>"])
+def test_a_request_is_given_an_id_if_it_came_with_none_that_is_good(
+    client: ContractClient, lines: Any, request_id: str
+) -> None:
+    response = client.get("/posts/1", headers={"X-Request-Id": request_id})
+
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["X-Request-Id"])
+    assert response.json["request_id"] == lines()[0]["request_id"] == response.headers["X-Request-Id"]
 
 
 def test_it_has_the_unknown_addresses_too_but_not_what_they_were(client: ContractClient, lines: Any) -> None:

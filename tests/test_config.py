@@ -88,6 +88,17 @@ def test_settings_for_mail_are_taken_as_people_write_them(environment: dict[str,
         ({"THREADS": "-1"}, "THREADS must be a whole number of at least 1, not '-1'."),
         ({"WORKERS": "²"}, "WORKERS must be a whole number of at least 1, not '²'."),
         ({"WORKERS": "9" * 5000}, "WORKERS must be a whole number of at least 1"),
+        ({"RATE_LIMIT_READS": "many"}, "RATE_LIMIT_READS must be written like 300/minute or"),
+        ({"RATE_LIMIT_WRITES": "0/minute"}, "RATE_LIMIT_WRITES must be written like 300/minute or"),
+        ({"RATE_LIMIT_SIGN_IN": "1/second;2/hour"}, "RATE_LIMIT_SIGN_IN must be written like 300/minute"),
+        ({"RATELIMIT_STORAGE_URL": "memcached://:secret@host"}, "RATELIMIT_STORAGE_URL must be memory:// or"),
+        ({"RATELIMIT_STORAGE_URL": "redis://"}, "RATELIMIT_STORAGE_URL must be memory:// or"),
+        ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS must be origins such as https://app.example.com, not '*'."),
+        ({"CORS_ORIGINS": "https://a.example/"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "https://a.example, null"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "https://a.example:443"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "http://a.example:80"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "a.example"}, "CORS_ORIGINS must be origins such as"),
         ({"ENVIRONMENT": "prod"}, "ENVIRONMENT must be development or production, not 'prod'."),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters."),
         ({"SECRET_KEY": "", "ENVIRONMENT": "production"}, "SECRET_KEY must be set in production."),
@@ -127,6 +138,29 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch:
 
     with pytest.raises(InvalidSettingError, match="Cannot write in the folder"):
         config_from(DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
+
+
+@pytest.mark.parametrize(
+    ("written", "origins"),
+    [
+        ("https://App.example", "https://app.example"),
+        (" https://a.example , http://localhost:5173,", "https://a.example,http://localhost:5173"),
+        ("http://[::1]:8080,http://a.example:443", "http://[::1]:8080,http://a.example:443"),
+        (",", ""),
+    ],
+)
+def test_origins_are_taken_as_people_write_them(written: str, origins: str) -> None:
+    assert config_from(CORS_ORIGINS=written).CORS_ORIGINS == origins
+
+
+@pytest.mark.parametrize("limit", ["10/15 minutes", "10 per 15 minutes", "1/day", "1000000/SECOND"])
+def test_limits_are_taken_as_people_write_them(limit: str) -> None:
+    assert limit == config_from(RATE_LIMIT_READS=limit).RATE_LIMIT_READS
+
+
+@pytest.mark.parametrize("url", ["memory://", "redis://host", "rediss://:secret@host:6380/1"])
+def test_counts_are_kept_in_memory_or_in_redis(url: str) -> None:
+    assert url == config_from(RATELIMIT_STORAGE_URL=url).RATELIMIT_STORAGE_URL
 
 
 class TestSecretKey:

@@ -4,8 +4,9 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, current_app, request
+from flask import Blueprint, current_app, request, url_for
 from sqlalchemy import delete
+from werkzeug.http import dump_cookie
 
 from api.auth import (
     ACCESS_TOKEN,
@@ -15,27 +16,31 @@ from api.auth import (
     password_required,
     token_required,
 )
+from api.cors import ensure_own_origin
 from api.database import FOR_UPDATE, db, utc_now
 from api.endpoint import accepts, fails, returns
 from api.models import Session
 from api.pagination import Page, PageQuery, page_of, paginate
 from api.signing import signed_values, signer
 from api.tokens.queries import session_of, sessions_of
-from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenRefreshSchema
+from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenQuery, TokenRefreshSchema
 
 REFRESH_TOKEN = "refresh token"  # noqa: S105 -- a purpose, see api.signing.
+COOKIE = "refresh_token"
 
 tokens = Blueprint("tokens", __name__)
 
 
 @tokens.post("/tokens")
 @password_required
-@returns(TokenPairSchema())
-def create_token() -> dict[str, Any]:
+@accepts(TokenQuery(), location="query")
+@returns(TokenPairSchema(), headers=("Set-Cookie",))
+def create_token(query: dict[str, bool]) -> Any:
     """Sign in.
 
     Send your username or e-mail address and your password by HTTP Basic. The answer is a pair of tokens:
     the access token goes with every other request; when it expires, the refresh token gets the next pair.
+    With `cookie=true` the refresh token comes as a cookie instead.
     """
     user = current_user()
     now = utc_now()
@@ -49,20 +54,26 @@ def create_token() -> dict[str, Any]:
     )
     db.session.add(session)
     db.session.commit()
-    return _token_pair(session)
+    return _token_pair(session, in_cookie=query["cookie"])
 
 
 @tokens.post("/tokens/refresh")
 @accepts(TokenRefreshSchema())
-@returns(TokenPairSchema())
-@fails(401)
-def refresh_token(fields: dict[str, str]) -> dict[str, Any]:
+@returns(TokenPairSchema(), headers=("Set-Cookie",))
+@fails(401, 403)
+def refresh_token(fields: dict[str, str | None]) -> Any:
     """Renew your tokens.
 
     A refresh token works once. For ten seconds more it gets the same answer again, so that two tabs or a
-    retry do no harm. Used after that, it is taken for stolen, and its session ends.
+    retry do no harm. Used after that, it is taken for stolen, and its session ends. Without one in the
+    body, that in the cookie is renewed, and the next one set as a cookie, for pages whose origin is allowed.
     """
-    claims = signed_values(REFRESH_TOKEN, fields["refresh_token"], 3)
+    token = fields["refresh_token"]
+    in_cookie = token is None
+    if token is None:
+        ensure_own_origin()
+        token = request.cookies.get(COOKIE, "")
+    claims = signed_values(REFRESH_TOKEN, token, 3)
     if claims is None:
         raise invalid_token()
     session_id, origin, generation = claims
@@ -79,7 +90,7 @@ def refresh_token(fields: dict[str, str]) -> dict[str, Any]:
         db.session.execute(delete(Session).where(Session.id == session_id))
         db.session.commit()
         raise invalid_token()
-    return _token_pair(session)
+    return _token_pair(session, in_cookie=in_cookie)
 
 
 @tokens.get("/tokens")
@@ -96,14 +107,15 @@ def list_tokens(query: dict[str, Any]) -> Page:
 
 @tokens.delete("/tokens/current")
 @token_required
-@returns()
-def delete_current_token() -> None:
+@returns(headers=("Set-Cookie",))
+def delete_current_token() -> Any:
     """Sign out.
 
-    Ends this session: its access and refresh tokens stop working at once.
+    Ends this session: its access and refresh tokens stop working at once. A cookie that is sent is removed.
     """
     db.session.execute(delete(Session).where(Session.id == current_session().id))
     db.session.commit()
+    return None, _cookie("", 0) if COOKIE in request.cookies else {}
 
 
 @tokens.delete("/tokens/<int:token_id>")
@@ -119,16 +131,28 @@ def delete_token(token_id: int) -> None:
     db.session.commit()
 
 
-def _token_pair(session: Session) -> dict[str, Any]:
-    """Return a session's tokens: the same ones for as long as it is not renewed."""
+def _token_pair(session: Session, *, in_cookie: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a session's tokens, the same ones for as long as it is not renewed, and headers."""
     life: int = current_app.config["ACCESS_TOKEN_SECONDS"]
     expires_at = int(session.refreshed_at.timestamp()) + life
-    return {
-        "access_token": signer(ACCESS_TOKEN).dumps([session.id, session.origin, expires_at]),
-        "refresh_token": signer(REFRESH_TOKEN).dumps([session.id, session.origin, session.generation]),
+    access_token = signer(ACCESS_TOKEN).dumps([session.id, session.origin, expires_at, session.user_id])
+    refresh_token = str(signer(REFRESH_TOKEN).dumps([session.id, session.origin, session.generation]))
+    pair = {
+        "access_token": access_token,
+        "refresh_token": None if in_cookie else refresh_token,
         "token_type": "Bearer",
         "expires_in": max(0, expires_at - int(time.time())),
     }
+    return pair, _cookie(refresh_token, current_app.config["REFRESH_TOKEN_SECONDS"]) if in_cookie else {}
+
+
+def _cookie(token: str, seconds: int) -> dict[str, str]:
+    """Return the header that keeps a refresh token in a browser for a time, where no script can read it."""
+    path = url_for(".create_token")
+    cookie = dump_cookie(
+        COOKIE, token, seconds, path=path, secure=True, httponly=True, samesite="Strict", sync_expires=False
+    )
+    return {"Set-Cookie": cookie}
 
 
 def _session_life() -> timedelta:

@@ -4,7 +4,7 @@ from marshmallow import EXCLUDE, fields, validate
 from marshmallow_sqlalchemy import auto_field
 
 from api.models import Session
-from api.schema import BaseSchema, Integer, Text
+from api.schema import BaseSchema, Integer, QuerySchema, Text
 
 
 class TokenPairSchema(BaseSchema):
@@ -22,8 +22,10 @@ class TokenPairSchema(BaseSchema):
     )
     refresh_token = fields.String(
         required=True,
+        allow_none=True,
         metadata={
-            "description": "Exchange it once, at `POST /tokens/refresh`, for the next pair.",
+            "description": "Exchange it once, at `POST /tokens/refresh`, for the next pair. Null if it "
+            "travels in a cookie.",
             "example": "WzEsMV0.b2t1U0pHV0xwV3VJb0p5c1ZtWUxrSGZtN1pNd0Q",
         },
     )
@@ -40,14 +42,29 @@ class TokenPairSchema(BaseSchema):
     )
 
 
+class TokenQuery(QuerySchema):
+    """How tokens are to travel."""
+
+    cookie = fields.Boolean(
+        truthy={"true"},
+        falsy={"false"},
+        load_default=False,
+        metadata={
+            "description": "Whether to set the refresh token as a cookie that no script can read, for pages "
+            "of the service's own origin and of those that it allows."
+        },
+    )
+
+
 class TokenRefreshSchema(BaseSchema):
     """What it takes to go on being signed in."""
 
     refresh_token = Text(
-        required=True,
+        allow_none=True,
+        load_default=None,
         validate=validate.Length(max=500),
         metadata={
-            "description": "The refresh token of the newest pair.",
+            "description": "The refresh token of the newest pair. If null or left out, that in the cookie.",
             "example": "WzEsMV0.b2t1U0pHV0xwV3VJb0p5c1ZtWUxrSGZtN1pNd0Q",
         },
     )

@@ -1,0 +1,200 @@
+"""How often callers may ask, and the fields that tell them so (draft-ietf-httpapi-ratelimit-headers-10)."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from hashlib import sha256
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar, cast
+
+from flask import Flask, Response, current_app, g, request
+from limits import RateLimitItem, parse
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, storage_from_string
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from api.auth import access_claims, basic, folded_name
+from api.errors import Problem
+
+UNLIMITED = frozenset({"docs", "health"})
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+# What is counted apart from other writes, and by address whoever calls.
+BY_ADDRESS = {
+    "tokens.create_token": "sign_in",
+    "tokens.refresh_token": "sign_in",
+    "password_resets.create_password_reset": "sign_in",
+    "password_resets.redeem_password_reset": "sign_in",
+    "email_verifications.redeem_email_verification": "sign_in",
+    "users.create_user": "registration",
+}
+FAILURES = frozenset({"sign_in_failures", "account_failures"})
+KNOWN_SECONDS = 30 * 24 * 3600
+REDIS_TIMEOUT_SECONDS = 0.5
+REDIS_PAUSE_SECONDS = 5
+
+Counter = SlidingWindowCounterRateLimiter
+Answer = TypeVar("Answer")
+limit_of = cache(parse)
+
+
+class Quota(NamedTuple):
+    """What a policy leaves to one caller."""
+
+    policy: str
+    key: str
+
+    @property
+    def limit(self) -> RateLimitItem:
+        """How much it is, and for how long."""
+        return limit_of(current_app.config[f"RATE_LIMIT_{self.policy.upper()}"])
+
+    def take(self, units: int = 1) -> bool:
+        """Take units, or give them back (-1); false if there are not as many left."""
+        return _counts().ask(lambda counter: counter.hit(self.limit, *self, cost=units))
+
+    def left(self) -> tuple[int, int]:
+        """Return the units left, and for how many seconds there will be no more."""
+        stats = _counts().ask(lambda counter: counter.get_window_stats(self.limit, *self))
+        seconds = math.ceil(stats.reset_time - time.time())
+        return min(stats.remaining, self.limit.amount), max(seconds, 0)
+
+
+class Counts:
+    """The counts of requests: where the setting says or, while that cannot be reached, in this process.
+
+    They are of sliding windows: two numbers for each quota, whatever the limit, and no burst where one
+    window ends and the next begins; and a unit can be given back.
+    """
+
+    def __init__(self, url: str) -> None:
+        options: Any = {
+            "socket_timeout": REDIS_TIMEOUT_SECONDS,
+            "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+            # A connection that broke is made anew at once. The library's own way is to try for seconds.
+            "retry": Retry(NoBackoff(), 1),
+        }
+        self._shared = Counter(storage_from_string(url, wrap_exceptions=True, **options))
+        self._own = Counter(MemoryStorage())
+        self._lock = Lock()
+        self._is_away = False
+        self._pause_ends = 0.0
+
+    def ask(self, question: Callable[[Counter], Answer]) -> Answer:
+        """Return what a counter says to a question."""
+        if time.monotonic() >= self._pause_ends:
+            try:
+                answer = question(self._shared)
+            except StorageError as error:
+                self._do_without(error)
+            else:
+                self._is_away = False
+                return answer
+        return question(self._own)
+
+    def _do_without(self, error: StorageError) -> None:
+        with self._lock:
+            was_away, self._is_away = self._is_away, True
+            self._pause_ends = time.monotonic() + REDIS_PAUSE_SECONDS
+        if not was_away:
+            current_app.logger.warning("Redis is away; each process counts requests by itself: %r", error)
+
+
+def init_app(app: Flask) -> None:
+    """Count each request before anything else is done for it."""
+    app.extensions["counts"] = Counts(app.config["RATELIMIT_STORAGE_URL"])
+    app.before_request(_take)
+    app.after_request(_settle)
+
+
+def _counts() -> Counts:
+    return cast("Counts", current_app.extensions["counts"])
+
+
+def _take() -> None:
+    """Take a unit from each quota of the request; refuse it if one has none left."""
+    g.quotas = []
+    for quota in _quotas():
+        if not quota.take():
+            fields = _fields([quota])
+            retry_after = str(max(quota.left()[1], 1))
+            raise Problem("too_many_requests", headers={**fields, "Retry-After": retry_after})
+        g.quotas.append(quota)
+
+
+def _settle(response: Response) -> Response:
+    """Give back what the answer shows not to have cost anything, and say what is left."""
+    quotas: list[Quota] = g.get("quotas", [])
+    for quota in quotas:
+        is_failure = response.status_code == HTTPStatus.UNAUTHORIZED
+        if response.status_code == HTTPStatus.NOT_MODIFIED or (quota.policy in FAILURES and not is_failure):
+            quota.take(-1)
+        if quota.policy == "sign_in_failures" and response.status_code == HTTPStatus.OK:
+            _remember(quota.key)
+    if quotas and "RateLimit" not in response.headers:
+        response.headers.update(_fields(quotas))
+    return response
+
+
+def _quotas() -> Iterator[Quota]:
+    """Give the quotas that a request draws on, in the order in which they are asked.
+
+    Somebody who guesses passwords from one address comes to the end of `sign_in_failures`, and so does not
+    use up `account_failures`, which the owner shares.
+    """
+    if request.blueprint in UNLIMITED:
+        return
+    address = _address()
+    if request.method in READS or request.endpoint not in BY_ADDRESS:
+        yield Quota("reads" if request.method in READS else "writes", _account() or address)
+        return
+    yield Quota(BY_ADDRESS[request.endpoint], address)
+    sent = basic.get_auth() if request.endpoint == "tokens.create_token" else None
+    if sent and sent.username:
+        name = sha256(folded_name(sent.username).encode()).hexdigest()
+        place = f"{name} {address}"
+        yield Quota("sign_in_failures", place)
+        if not _is_known(place):
+            yield Quota("account_failures", name)
+
+
+def _remember(place: str) -> None:
+    """Remember that somebody has signed in from an address."""
+    _counts().ask(lambda counter: counter.storage.incr(f"known {place}", KNOWN_SECONDS))
+
+
+def _is_known(place: str) -> bool:
+    return bool(_counts().ask(lambda counter: counter.storage.get(f"known {place}")))
+
+
+def _account() -> str | None:
+    """Return whose access token came with the request, if it is good by its signature."""
+    sent = request.authorization
+    claims = access_claims(sent.token) if sent and sent.type == "bearer" and sent.token else None
+    return f"account {claims[3]}" if claims else None
+
+
+def _address() -> str:
+    """Return the caller's address; of IPv6 the first half, since the other is the caller's to choose."""
+    text = request.remote_addr or ""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, IPv6Address):
+        # IPv4 addresses look like this on a socket that takes both.
+        return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
+    return text
+
+
+def _fields(quotas: Iterable[Quota]) -> dict[str, str]:
+    policies, rest = [], []
+    for quota in quotas:
+        units, seconds = quota.left()
+        policies.append(f'"{quota.policy}";q={quota.limit.amount};w={quota.limit.get_expiry()}')
+        rest.append(f'"{quota.policy}";r={units};t={seconds}')
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(rest)}
