@@ -4,18 +4,21 @@ They do it, and record it for the contract. They stand in the order of a request
 (`api.auth`), what comes in, what goes out, what else can happen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from http import HTTPStatus
 from typing import Any, Literal
 
 import orjson
-from flask import Response, g, make_response, request
+from flask import Response, abort, g, make_response, request
 from marshmallow import ValidationError
+from sqlalchemy import Select
 
 from api.body import json_object
+from api.conditional import entity_tag, is_known
 from api.errors import Problem, input_errors
-from api.rows import Expand, parts_of
+from api.rows import Expand, caller_id, parts_of, read_shown
 from api.schema import BaseSchema, QuerySchema, refusal
 
 View = Callable[..., Any]
@@ -32,6 +35,7 @@ class Operation:
     body: BaseSchema | None = None
     answer: BaseSchema | None = None
     expand: Expand | None = None
+    is_idempotent: bool = False
     status: int = 204
     headers: tuple[str, ...] = ()
     failures: set[int] = field(default_factory=set)
@@ -70,8 +74,9 @@ def returns(
 ) -> Callable[[View], View]:
     """Answer with what the view returns, dumped with a schema (200); without one, with nothing (204).
 
-    A view may return a pair: what to dump, and headers. One that answers 201 gives `Location`; `headers`
-    names others that it may give.
+    A view returns a row, a page of a list, or a `Select` of one row, which is read just as the schema shows
+    it (404 if there is none). It may return a pair: that, and headers. One that answers 201 gives `Location`;
+    `headers` names others that it may give.
     """
 
     status = status or (200 if schema else 204)
@@ -94,13 +99,35 @@ def returns(
             body, given = result if isinstance(result, tuple) else (result, {})
             if schema is None:
                 return make_response(b"", status, given)
-            dumped = schema.dump(body)
-            given = {"Content-Type": "application/json", **schema.headers(dumped), **given}
-            return make_response(orjson.dumps(dumped), status, given)
+            return _answer(schema, body, status, given)
 
         return wrapper
 
     return decorate
+
+
+def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, str]) -> Response:
+    """Return what the schema shows; to a caller who has it already, 304 (RFC 9110, section 15.4.5)."""
+    value, dump = _read(schema, body)
+    etag = entity_tag(value)
+    headers = {**headers, "ETag": etag} if etag else dict(headers)
+    if request.method in {"GET", "HEAD"}:
+        headers["Vary"] = "Authorization"
+        if not schema.IS_CONFIDENTIAL:
+            audience = "public" if caller_id() is None else "private"
+            headers["Cache-Control"] = f"{audience}, no-cache"
+        if etag and is_known(etag):
+            return make_response(b"", HTTPStatus.NOT_MODIFIED, headers)
+    dumped = dump()
+    headers = {"Content-Type": "application/json", **schema.headers(dumped), **headers}
+    return make_response(orjson.dumps(dumped), status, headers)
+
+
+def _read(schema: BaseSchema, body: Any) -> tuple[Any, Callable[[], dict[str, Any]]]:
+    if isinstance(body, Select):
+        shown, *_ = read_shown(body, schema) or abort(404)
+        return shown, lambda: shown
+    return schema.read(body)
 
 
 def fails(*statuses: int) -> Callable[[View], View]:

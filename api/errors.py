@@ -78,9 +78,12 @@ KINDS = {
         Kind("method_not_allowed", 405, "This address does not support this method; see Allow."),
         Kind("already_taken", 409, "Somebody else has this already."),
         Kind("conflict", 409, "This changed at the same time. Read it again, then retry."),
+        Kind("in_progress", 409, "A request with this Idempotency-Key is being answered. Retry later."),
+        Kind("precondition_failed", 412, "This is not what If-Match asks for any more; see etag."),
         Kind("body_too_large", 413, "The body is larger than 64 KiB."),
         Kind("unsupported_media_type", 415, "Send application/json, in UTF-8, uncompressed."),
         Kind("invalid_input", 422, "Some of the input is not valid; see errors."),
+        Kind("idempotency_key_reused", 422, "This Idempotency-Key was used for another request."),
         Kind("too_many_requests", 429, "There were too many requests. Come back after Retry-After seconds."),
         Kind("internal_error", 500, "Something went wrong here. It has been logged."),
         Kind("unavailable", 503, "The service is overloaded or out of order. Retry later."),
@@ -139,6 +142,7 @@ class ProblemSchema(BaseSchema):
         fields.Nested(InputErrorSchema()),
         metadata={"description": "What is wrong with which value, if values are wrong."},
     )
+    etag = fields.String(metadata={"description": "The current one, if `If-Match` has another."})
 
     class Meta:
         unknown = EXCLUDE
@@ -153,15 +157,17 @@ class Problem(Exception):  # noqa: N818 -- RFC 9457's own word.
         *,
         errors: Iterable[InputError] = (),
         headers: Mapping[str, str] | None = None,
+        **members: str,
     ) -> None:
         super().__init__(code)
         self.kind = KINDS[code]
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.members = members
 
     def response(self) -> Response:
         """Return the answer."""
-        return _response(self.kind, self.errors, self.headers)
+        return _response(self.kind, self.errors, self.headers, self.members)
 
 
 def member_problem(code: str, member: str) -> Problem:
@@ -212,7 +218,7 @@ def _http_exception(error: HTTPException) -> Response:
     kind = BY_STATUS.get(status, Kind(f"http_{status}", status, "The request failed."))
     kept = ("Allow", "Retry-After")
     headers = {name: value for name, value in error.get_headers() if name in kept}
-    return _response(kind, (), headers)
+    return _response(kind, (), headers, {})
 
 
 def _integrity_error(error: IntegrityError) -> Response:
@@ -239,9 +245,11 @@ def _unexpected(error: Exception) -> Response:
     return Problem("internal_error").response()
 
 
-def _response(kind: Kind, errors: Iterable[InputError], headers: Mapping[str, str]) -> Response:
+def _response(
+    kind: Kind, errors: Iterable[InputError], headers: Mapping[str, str], members: Mapping[str, str]
+) -> Response:
     db.session.rollback()
-    document = kind.document(g.request_id)
+    document = {**kind.document(g.request_id), **members}
     if errors:
         document["errors"] = [
             {error.place: error.name, "code": error.code, "detail": error.detail} for error in errors

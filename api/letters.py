@@ -3,10 +3,11 @@
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
+from http import HTTPStatus
 from secrets import token_urlsafe
 from typing import Any, NamedTuple, cast
 
-from flask import current_app
+from flask import Response, after_this_request, current_app
 from marshmallow import validate
 from sqlalchemy import ColumnElement, CursorResult, Select, delete, select, update
 
@@ -100,11 +101,16 @@ If it was not you who changed it, please tell whoever runs the service.""",
 
 
 def write_later(kind: Kind, to_whom: ColumnElement[bool], *, email: str | None = None) -> None:
-    """Write to a user, if there is one, at their address or another, after the answer to this request.
+    """Write to a user, if there is one, at their address or another, once this request has succeeded.
 
     Even looking for the user is left for later, so that no answer can tell whether there is one.
     """
-    send_later(partial(_write, kind, to_whom, email))
+
+    @after_this_request
+    def send(response: Response) -> Response:
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            send_later(partial(_write, kind, to_whom, email))
+        return response
 
 
 def ensure_token(kind: Kind, token: str) -> None:

@@ -59,6 +59,23 @@ HEADERS = {
     "seconds (draft-ietf-httpapi-ratelimit-headers-10).",
     "RateLimit": "What is left of each: `r` requests, and for `t` seconds no more.",
     "Set-Cookie": "The refresh token, if it travels in a cookie.",
+    "ETag": "Changes whenever the answer does (RFC 9110, section 8.8.3).",
+    "Idempotency-Replayed": "`true` if the request was done before, and this is what was answered then.",
+}
+REQUEST_HEADERS = {
+    "If-Match": (
+        "Change it only if one of these tags is its current one; otherwise 412.",
+        '"Zt0Zk0uJ3tQ2nJt0"',
+    ),
+    "If-None-Match": (
+        "Answer only if none of these tags is the current one; otherwise 304.",
+        'W/"tQ2nJt0Zt0Zk0uJ3"',
+    ),
+    "Idempotency-Key": (
+        "A name for this request, new for each: 1 to 255 visible ASCII characters, in quotes or without. "
+        "Sent again within 24 hours, it is not done again, and answered as it was.",
+        '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
+    ),
 }
 ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -83,6 +100,16 @@ def document(app: Flask, prefix: str) -> dict[str, Any]:
         spec.components.security_scheme(name, scheme)
     for name, description in HEADERS.items():
         spec.components.header(name, {"description": description, "schema": {"type": "string"}})
+    for name, (description, example) in REQUEST_HEADERS.items():
+        parameter = {
+            "name": name,
+            "description": description,
+            "schema": {"type": "string"},
+            "example": example,
+        }
+        spec.components.parameter(name.replace("-", ""), "header", {"required": False, **parameter})
+    headers = {name: name for name in (*ALWAYS, "ETag")}
+    spec.components.response("NotModified", {"description": phrase(304), "headers": headers})
     spec.components.response("Problem", _problem(405, 500, 503))
     described: set[str] = set()
     for rule in sorted(app.url_map.iter_rules(), key=_place):
@@ -145,11 +172,17 @@ def _method(rule: Rule) -> str:
 def _operation(spec: APISpec, rule: Rule, view: View, tag: str) -> dict[str, Any]:
     operation = operation_of(view)
     summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
-    parameters = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
+    parameters: list[Any] = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
     if operation.query:
         parameters += [_query_parameter(spec, *field) for field in operation.query.fields.items()]
     if operation.expand:
         parameters.append(_query_parameter(spec, "expand", operation.expand))
+    if _has_304(operation, rule):
+        parameters.append("IfNoneMatch")
+    if HTTPStatus.PRECONDITION_FAILED in operation.failures:
+        parameters.append("IfMatch")
+    if operation.is_idempotent:
+        parameters.append("IdempotencyKey")
     first, *others = view.__name__.split("_")
     result: dict[str, Any] = {
         "operationId": first + "".join(word.capitalize() for word in others),
@@ -166,6 +199,10 @@ def _operation(spec: APISpec, rule: Rule, view: View, tag: str) -> dict[str, Any
             "content": _content(operation.body),
         }
     return result
+
+
+def _has_304(operation: Operation, rule: Rule) -> bool:
+    return _method(rule) == "get" and operation.answer is not None
 
 
 def _path_parameter(rule: Rule, name: str) -> dict[str, Any]:
@@ -196,7 +233,13 @@ def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any
         answer["content"] = _content(operation.answer)
         for name, description in operation.answer.HEADERS.items():
             answer["headers"][name] = {"description": description, "schema": {"type": "string"}}
+        if _has_304(operation, rule) or "etag" in operation.answer.fields:
+            answer["headers"]["ETag"] = "ETag"
+    if operation.is_idempotent:
+        answer["headers"]["Idempotency-Replayed"] = "Idempotency-Replayed"
     responses: dict[str, Any] = {str(status): answer}
+    if _has_304(operation, rule):
+        responses["304"] = "NotModified"
     for failure in sorted(operation.failures | {429} | ({404} if rule.arguments else set())):
         name = phrase(failure).replace(" ", "")
         if name not in spec.components.responses:
@@ -213,8 +256,11 @@ def _problem(*statuses: int) -> dict[str, Any]:
         too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
         examples["invalid_input"]["value"]["errors"] = [{"pointer": "/body", **too_long}]
     headers = {name: name for name in ALWAYS}
-    if {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} & set(statuses):
+    if {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} & set(statuses):
         headers["Retry-After"] = "Retry-After"
+    if HTTPStatus.PRECONDITION_FAILED in statuses:
+        headers["ETag"] = "ETag"
+        examples["precondition_failed"]["value"]["etag"] = "nJt0Zt0Zk0uJ3tQ2"
     if HTTPStatus.UNAUTHORIZED in statuses:
         headers["WWW-Authenticate"] = "WWW-Authenticate"
     return {

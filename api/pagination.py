@@ -1,19 +1,19 @@
 """Lists in pages, by cursor."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 from urllib.parse import urlencode
 
 from flask import request
 from marshmallow import EXCLUDE, Schema, fields, validate
-from sqlalchemy import ColumnElement, UnaryExpression, true
+from sqlalchemy import ColumnElement, Row, UnaryExpression, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.database import db
 from api.errors import Problem
-from api.rows import AnySelect, select_shown
+from api.rows import AnySelect, Shown, select_shown
 from api.schema import BaseSchema, Integer, QuerySchema, Text
 from api.signing import signed_values, signer
 
@@ -104,28 +104,41 @@ class Page:
     statement: AnySelect
     window: Window
 
-    def read(self, schema: Schema) -> dict[str, Any]:
-        """Read the page, as the schema shows its items, with the cursors of its neighbours.
+    def read(self, schema: Schema) -> "ReadPage":
+        """Read the page's rows: what the schema shows of its items.
 
         Keyset pagination: the index on the key is walked from the anchor on, so that a page deep in the
         list costs what the first one does. One row more than is shown tells whether more follow.
         """
         window = self.window
-        statement = select_shown(self.statement, schema, window.key).where(window.beyond_anchor(window.key))
-        found = db.session.execute(statement.order_by(window.order(window.key)).limit(window.limit + 1)).all()
+        statement, shown = select_shown(self.statement, schema, window.key)
+        statement = statement.where(window.beyond_anchor(window.key)).order_by(window.order(window.key))
+        found = db.session.execute(statement.limit(window.limit + 1)).all()
         rows = found[: window.limit]
-        if window.backwards:
-            rows = rows[::-1]
+        return ReadPage(window, shown, rows[::-1] if window.backwards else rows, len(found) > window.limit)
+
+
+class ReadPage(NamedTuple):
+    """One page of a list, read but not yet shown. The last value of each row is its key."""
+
+    window: Window
+    shown: Shown
+    rows: Sequence[Row[Any]]
+    has_more: bool
+
+    def dump(self) -> dict[str, Any]:
+        """Return the items with the cursors of the page's neighbours."""
+        window, rows = self.window, self.rows
         if not rows:
             # Nothing newer yet: the same cursor asks again.
             anchor = window.anchor if window.backwards else None
             again = window.cursor(anchor, backwards=True) if anchor is not None else None
             return {"items": [], "next_cursor": None, "prev_cursor": again}
-        has_next = window.backwards or len(found) > window.limit
+        has_next = window.backwards or self.has_more
         return {
-            "items": [item for item, _ in rows],
-            "next_cursor": window.cursor(rows[-1][1], backwards=False) if has_next else None,
-            "prev_cursor": window.cursor(rows[0][1], backwards=True),
+            "items": [self.shown.dictionary(iter(row)) for row in rows],
+            "next_cursor": window.cursor(rows[-1][-1], backwards=False) if has_next else None,
+            "prev_cursor": window.cursor(rows[0][-1], backwards=True),
         }
 
 
@@ -157,9 +170,17 @@ class PageSchema(BaseSchema):
     HEADERS = {"Link": "The neighbouring pages, as `next` and `prev` (RFC 8288)."}
 
     def dump(self, obj: Page, **_kwargs: Any) -> dict[str, Any]:
-        """Read the page."""
+        """Read the page and show it."""
+        return self._read(obj).dump()
+
+    def read(self, body: Page) -> tuple[Any, Callable[[], dict[str, Any]]]:
+        """Read the page; its rows tell whether it changed, so that nothing need be shown to know it."""
+        page = self._read(body)
+        return [page.has_more, page.rows], page.dump
+
+    def _read(self, page: Page) -> ReadPage:
         items: Any = self.fields["items"]
-        return obj.read(items.inner.schema)
+        return page.read(items.inner.schema)
 
     def headers(self, dumped: Mapping[str, Any]) -> Mapping[str, str]:
         """Return a `Link` header with the cursors that the page has."""
@@ -182,7 +203,8 @@ def page_of(schema_class: type[BaseSchema]) -> PageSchema:
         metadata={"description": "The items of this page, in the order of the list."},
     )
     about = f"One page of a list of `{name}`."
-    page_class = type(f"{name}PageSchema", (PageSchema,), {"__doc__": about, "items": items})
+    members = {"__doc__": about, "items": items, "IS_CONFIDENTIAL": schema_class.IS_CONFIDENTIAL}
+    page_class = type(f"{name}PageSchema", (PageSchema,), members)
     page: PageSchema = page_class()
     return page
 

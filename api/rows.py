@@ -1,15 +1,16 @@
 """Lists: a schema becomes the select that reads just what it shows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import orjson
 from flask import g
 from marshmallow import Schema, fields, validate
-from sqlalchemy import ColumnElement, Select, String, cast, func, literal, null, select
-from sqlalchemy.engine import Row
-from sqlalchemy.orm import Bundle
+from marshmallow.utils import get_value
+from sqlalchemy import ColumnElement, Select, String, cast, func, literal, select
 
+from api.conditional import digest
 from api.database import db
 from api.schema import Text, refusal
 
@@ -55,7 +56,39 @@ class Expandable(fields.Nested):
         if not self.has_flags:
             return self.schema.dump(obj)
         model = type(obj)
-        return db.session.scalar(select(Shown(self.schema, model, {})).where(model.id == obj.id))
+        return read_shown(select(model).where(model.id == obj.id), self.schema)[0]
+
+
+class ETag(fields.String):
+    """A digest of the members beside it, save those that may be expanded.
+
+    Made of what is shown, it changes whenever that does, for whatever reason: a strong validator (RFC 9110,
+    section 8.8.1), in quotes the `ETag` of the representation that has nothing expanded.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            required=True,
+            metadata={
+                "description": "Changes whenever another member does, save `counts` and `viewer`. In quotes, "
+                "it is what `If-Match` takes.",
+                "example": "Zt0Zk0uJ3tQ2nJt0",
+            },
+        )
+
+    def of(self, members: Mapping[str, Any]) -> str:
+        """Return the tag of members that have been serialised."""
+        return digest({name: members[name] for name in self._beside()})
+
+    def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> str:  # noqa: ARG002
+        """Return the tag of a single object."""
+        beside = self._beside()
+        return digest({name: shown.serialize(name, obj, get_value) for name, shown in beside.items()})
+
+    def _beside(self) -> dict[str, fields.Field[Any]]:
+        schema: Any = self.parent
+        left_out = (ETag, Expandable)
+        return {name: field for name, field in schema.dump_fields.items() if not isinstance(field, left_out)}
 
 
 class Expand(Text):
@@ -76,53 +109,57 @@ class Expand(Text):
         return wanted
 
 
-class Shown(Bundle[Any]):
-    """The columns that a schema shows; a row of them comes out as the dictionary that the schema dumps.
+class Shown:
+    """The columns that a schema shows, and how a row of them becomes the dictionary that the schema dumps.
 
     A field is a column of the model, a relationship to another row (a nested schema) or to several (a list of
     them), what the statement computes under the field's name, or a part that the request may ask for.
     """
 
     def __init__(self, schema: Schema, model: type[Any], computed: Mapping[str, Any]) -> None:
-        self.names = list(schema.dump_fields)
-        self.converters: list[Callable[[Any], Any] | None] = []
+        self.columns: list[Any] = []
         self.relationships: list[Any] = []
-        columns: list[Any] = []
-        for field_name, shown in schema.dump_fields.items():
-            column: Any
+        # For each field, what takes its value from a row's values that have not been taken yet.
+        self.takers: list[tuple[str, Callable[[Iterator[Any]], Any]]] = []
+        self.etag: ETag | None = None
+        for name, shown in schema.dump_fields.items():
+            take: Callable[[Iterator[Any]], Any] = next
             match shown:
+                case ETag():
+                    self.etag = shown
+                    take = _nothing
+                case Expandable() if not shown.is_shown:
+                    take = _nothing
                 case Expandable():
-                    column = Shown(shown.schema, model, {}) if shown.is_shown else null().label(field_name)
+                    take = self._take_nested(Shown(shown.schema, model, {}))
                 case Flag():
-                    column = shown.condition(caller_id() or 0).label(field_name)
+                    self.columns.append(shown.condition(caller_id() or 0).label(name))
                 case fields.List(inner=fields.Nested() as inner):
-                    column = _json_of(getattr(model, field_name), inner.schema).label(field_name)
+                    members = _json_of(getattr(model, name), tuple(inner.schema.dump_fields), _database())
+                    self.columns.append(members.label(name))
+                    take = _take_json
                 case fields.Nested():
-                    relationship = getattr(model, field_name)
-                    column = Shown(shown.schema, relationship.property.mapper.class_, {})
-                    self.relationships += [relationship, *column.relationships]
+                    relationship = getattr(model, name)
+                    self.relationships.append(relationship)
+                    take = self._take_nested(Shown(shown.schema, relationship.property.mapper.class_, {}))
                 case _:
-                    column = computed.get(field_name)
-                    if column is None:
-                        column = getattr(model, shown.attribute or field_name)
-            columns.append(column)
-            self.converters.append(_converter(shown))
-        # SQLAlchemy keeps what it compiled by this name and the columns.
-        super().__init__(type(schema).__name__, *columns)
+                    column = computed.get(name)
+                    self.columns.append(getattr(model, shown.attribute or name) if column is None else column)
+                    if not isinstance(shown, PLAIN):
+                        take = partial(_take_serialized, shown)
+            self.takers.append((name, take))
 
-    def create_row_processor(
-        self,
-        _query: Select[Any],
-        procs: Sequence[Callable[[Row[Any]], Any]],
-        _labels: Sequence[str],
-    ) -> Callable[[Row[Any]], dict[str, Any]]:
-        """Return the function that makes a dictionary of a row."""
-        members = list(zip(self.names, procs, self.converters, strict=True))
+    def _take_nested(self, nested: "Shown") -> Callable[[Iterator[Any]], Any]:
+        self.columns += nested.columns
+        self.relationships += nested.relationships
+        return nested.dictionary
 
-        def dictionary(row: Row[Any]) -> dict[str, Any]:
-            return {name: convert(read(row)) if convert else read(row) for name, read, convert in members}
-
-        return dictionary
+    def dictionary(self, values: Iterator[Any]) -> dict[str, Any]:
+        """Return what the schema shows of a row, given its values in the order of the columns."""
+        members = {name: take(values) for name, take in self.takers}
+        if self.etag:
+            members["etag"] = self.etag.of(members)
+        return members
 
 
 def caller_id() -> int | None:
@@ -145,25 +182,30 @@ def parts_of(schema: Schema) -> list[str]:
     return sorted(parts)
 
 
-def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> AnySelect:
-    """Return the statement, which selects a model, changed to select what a schema shows, then the keys."""
+def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnySelect, Shown]:
+    """Return a statement, which selects a model, changed to select what a schema shows, then the keys."""
     model, *computed = statement.column_descriptions
     shown = Shown(schema, model["entity"], {column["name"]: column["expr"] for column in computed})
     for relationship in shown.relationships:
         statement = statement.join(relationship)
-    return statement.with_only_columns(shown, *keys, maintain_column_froms=True)
+    return statement.with_only_columns(*shown.columns, *keys, maintain_column_froms=True), shown
 
 
 def read_shown(statement: AnySelect, schema: Schema) -> list[dict[str, Any]]:
     """Read what a statement selects, as a schema shows it."""
-    return list(db.session.scalars(select_shown(statement, schema)))
+    statement, shown = select_shown(statement, schema)
+    return [shown.dictionary(iter(row)) for row in db.session.execute(statement)]
 
 
-def _json_of(relationship: Any, schema: Schema) -> ColumnElement[Any]:
-    """Return a subquery that makes one JSON array of related rows, whose values must be plain ones."""
-    database = db.engine.dialect.name
+def _database() -> str:
+    return db.engine.dialect.name
+
+
+@cache  # Making it, and SQLAlchemy's finding that it has compiled it before, cost more than reading a row.
+def _json_of(relationship: Any, names: tuple[str, ...], database: str) -> ColumnElement[Any]:
+    """Return a subquery that makes one JSON array of related rows, of members whose values are plain ones."""
     model = relationship.property.mapper.class_
-    members = [part for name in schema.dump_fields for part in (literal(name), getattr(model, name))]
+    members = [part for name in names for part in (literal(name), getattr(model, name))]
     rows = select(getattr(func, JSON_OBJECT[database])(*members).label("row"))
     rows = rows.where(relationship.property.primaryjoin).order_by(*relationship.property.order_by)
     found = rows.correlate(relationship.parent).subquery()
@@ -172,9 +214,13 @@ def _json_of(relationship: Any, schema: Schema) -> ColumnElement[Any]:
     return select(cast(getattr(func, JSON_ARRAY[database])(row), String)).scalar_subquery()
 
 
-def _converter(shown: fields.Field[Any]) -> Callable[[Any], Any] | None:
-    if isinstance(shown, fields.List):
-        return lambda value: orjson.loads(value or "[]")
-    if isinstance(shown, (*PLAIN, fields.Nested)):
-        return None
-    return lambda value: shown._serialize(value, "", None)
+def _nothing(_values: Iterator[Any]) -> None:
+    """Take no value."""
+
+
+def _take_json(values: Iterator[Any]) -> Any:
+    return orjson.loads(next(values) or "[]")
+
+
+def _take_serialized(shown: fields.Field[Any], values: Iterator[Any]) -> Any:
+    return shown._serialize(next(values), "", None)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -127,12 +127,20 @@ class BaseSchema(SQLAlchemySchema[Any]):
 
     TYPE_MAPPING = {**Schema.TYPE_MAPPING, str: Text, int: Integer, datetime: MomentField}
 
+    # What it shows must not be kept by a cache, not even the caller's own.
+    IS_CONFIDENTIAL = False
+
     # Response headers that repeat what is in the body, for the contract: name to description.
     HEADERS: Mapping[str, str] = {}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.error_messages = _coded(self.error_messages)
+
+    def read(self, body: Any) -> tuple[Any, Callable[[], dict[str, Any]]]:
+        """Return what changes whenever the answer does, and what dumps the answer if it did."""
+        dumped: dict[str, Any] = self.dump(body)
+        return dumped, lambda: dumped
 
     def load(self, data: Any, **kwargs: Any) -> Any:
         """Load to a dictionary.

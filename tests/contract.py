@@ -57,10 +57,11 @@ def resolve(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Give each operation of the contract: method, path template, operation."""
+    """Give each operation of the contract: method, path template, operation with its parameters in full."""
     for path, item in CONTRACT["paths"].items():
         for method, operation in item.items():
-            yield method.upper(), path, operation
+            parameters = [resolve(parameter) for parameter in operation["parameters"]]
+            yield method.upper(), path, {**operation, "parameters": parameters}
 
 
 def example_path(path: str, operation: dict[str, Any]) -> str:
@@ -108,7 +109,7 @@ def _operation(method: str, path: str) -> dict[str, Any] | None:
 
 def _check_headers(answer: dict[str, Any], response: TestResponse) -> None:
     promised = set(answer["headers"])
-    optional = {"Link", "Allow", "Retry-After", "Set-Cookie"}
+    optional = {"Allow", "Idempotency-Replayed", "Link", "Retry-After", "Set-Cookie"}
     given = set(response.headers.keys())
     assert promised - optional <= given, f"missing headers: {promised - given}"
     unknown = given - promised - COMMON_HEADERS - optional

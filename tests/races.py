@@ -14,9 +14,11 @@ from api.database import db
 
 Result = TypeVar("Result")
 
-# When the next transaction has ended; and, within it, when its first statement has been answered.
+# When the next transaction has ended; and, within it, when its first statement has been answered, and when it
+# is about to be committed.
 TRANSACTION_ENDED = "checkin"
 STATEMENT_ANSWERED = "after_cursor_execute"
+COMMITTING = "commit"
 
 
 def at_once(*calls: Callable[[], Result]) -> list[Result]:

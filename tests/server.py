@@ -6,16 +6,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.message import Message
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from api.config import ROOT
 
 PATIENCE_SECONDS = 60
+JSON = {"Content-Type": "application/json"}
+SERVE = ("-m", "flask", "serve")
 
 
 class Server:
@@ -28,11 +32,21 @@ class Server:
 
     def get(self, path: str) -> tuple[int, object]:
         """Return the status and the JSON at a path."""
+        status, _, answer = self.send("GET", path)
+        return status, answer
+
+    def send(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> tuple[int, Message, Any]:
+        """Send a request; return the status, the headers and the JSON of the answer.
+
+        Raises OSError or HTTPException if there is none.
+        """
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, json and orjson.dumps(json), {**JSON, **(headers or {})})
             response = connection.getresponse()
-            return response.status, orjson.loads(response.read())
+            return response.status, response.headers, orjson.loads(response.read())
         finally:
             connection.close()
 
@@ -62,8 +76,11 @@ def wait_until_open(port: int) -> None:
 
 
 @contextmanager
-def running_server(folder: Path, **settings: str) -> Iterator[Server]:
-    """Migrate a database and serve it on a free port, with its files and log in a folder."""
+def running_server(folder: Path, command: Sequence[str] = SERVE, **settings: str) -> Iterator[Server]:
+    """Migrate a database and serve it on a free port, with its files and log in a folder.
+
+    `command` is what Python is to run; `{port}` in it stands for the port.
+    """
     port = free_port()
     environment = {
         **os.environ,
@@ -71,13 +88,11 @@ def running_server(folder: Path, **settings: str) -> Iterator[Server]:
         "PORT": str(port),
         **settings,
     }
-    flask = [sys.executable, "-m", "flask"]
-    subprocess.run([*flask, "db", "upgrade"], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environment, check=True)
     log = folder / "server.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*flask, "serve"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        serve = [sys.executable, *(word.format(port=port) for word in command)]
+        process = subprocess.Popen(serve, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     server = Server(port, log)
     try:
         _wait_for(server, process)

@@ -192,7 +192,7 @@ def test_response_members_are_always_there() -> None:
     }
 
     assert {name: members for name, members in optional.items() if members} == {
-        "Problem": {"errors"},
+        "Problem": {"errors", "etag"},
         "InputError": {"pointer", "parameter", "header"},
     }
 

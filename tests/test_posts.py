@@ -355,6 +355,7 @@ class TestGetPost:
             "is_reply": False,
             "in_reply_to_id": None,
             "entities": [],
+            "etag": response.json["etag"],
             "counts": None,
             "viewer": None,
         }
@@ -500,7 +501,8 @@ class TestUpdatePost:
 
         assert response.status_code == 200
         assert response.json["edited_at"] >= before["timestamp"]
-        assert response.json == {**before, "body": "Bye.", "edited_at": response.json["edited_at"]}
+        changed = {name: response.json[name] for name in ("edited_at", "etag")}
+        assert response.json == {**before, "body": "Bye.", **changed}
         assert client.get(f"/posts/{post_id}").json == response.json
 
     @pytest.mark.parametrize("media_type", ["application/json", MERGE_PATCH])
@@ -630,9 +632,9 @@ class TestDeletePost:
 
         client.delete(f"/posts/{post_id}", headers=ann.signed_in)
 
-        after = client.get(f"/posts/{reply_id}").json
+        after: Any = client.get(f"/posts/{reply_id}").json
         assert before["in_reply_to_id"] == post_id
-        assert after == {**before, "is_reply": True, "in_reply_to_id": None}
+        assert after == {**before, "is_reply": True, "in_reply_to_id": None, "etag": after["etag"]}
 
     def test_answers_404_the_second_time(self, client: ContractClient, make: Factory) -> None:
         ann = make.user()

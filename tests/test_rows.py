@@ -15,7 +15,7 @@ from api.database import Base, db
 from api.endpoint import operation_of
 from api.models import Entity, Post, Session, User
 from api.pagination import PageSchema
-from api.rows import select_shown
+from api.rows import read_shown
 from api.schema import BaseSchema
 from tests.contract import ContractClient
 from tests.factories import Factory
@@ -118,7 +118,7 @@ class TestSelectShown:
         with app.app_context():
             expressions = [literal(value).label(member) for member, value in beside.items()]
             statement = select(model, *expressions).where(model.__table__.c.id == row_id)
-            read = db.session.execute(select_shown(statement, schema)).scalar_one()
+            [read] = read_shown(statement, schema)
 
             row = db.session.get_one(model, row_id)
             row.update(beside)
@@ -154,7 +154,7 @@ class TestSelectShown:
             db.session.commit()
 
         with app.app_context():
-            read = db.session.scalars(select_shown(select(Post), schema)).one()
+            [read] = read_shown(select(Post), schema)
 
             assert [entity["tag"] for entity in read["entities"]] == tags
             assert read == schema.dump(db.session.scalars(select(Post)).one())

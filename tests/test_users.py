@@ -193,6 +193,7 @@ class TestCreateUser:
             "email": "bob@example.com",
             "about": "",
             "created_at": response.json["created_at"],
+            "etag": response.json["etag"],
             "counts": None,
             "viewer": None,
             "email_verified_at": None,
@@ -204,9 +205,9 @@ class TestCreateUser:
 
         account: Any = response.json
         assert response.headers["Location"] == f"{PREFIX}/users/bob"
-        assert client.get("/users/bob").json == {
-            name: value for name, value in account.items() if not name.startswith("email")
-        }
+        profile: Any = client.get("/users/bob").json
+        own = {name: account[name] for name in ("email", "email_verified_at", "etag")}
+        assert {**profile, **own} == account
 
     def test_lets_in_who_registered(self, client: ContractClient) -> None:
         account = client.post("/users", json=registration()).json
@@ -464,6 +465,7 @@ class TestGetUser:
             "username": "ann",
             "about": "Botanist.",
             "created_at": account_of(client, ann)["created_at"],
+            "etag": response.json["etag"],
             "counts": None,
             "viewer": None,
         }
@@ -497,7 +499,8 @@ class TestGetAccount:
 
         profile: Any = client.get("/users/ann").json
         assert response.status_code == 200
-        assert response.json == {**profile, "email": "Ann@example.com", "email_verified_at": None}
+        own = {"email": "Ann@example.com", "email_verified_at": None, "etag": response.json["etag"]}
+        assert response.json == {**profile, **own}
 
 
 class TestUpdateAccount:
@@ -511,7 +514,7 @@ class TestUpdateAccount:
         )
 
         assert response.status_code == 200
-        assert response.json == {**before, "about": "Gardener."}
+        assert response.json == {**before, "about": "Gardener.", "etag": response.json["etag"]}
         assert account_of(client, ann) == response.json
         assert client.get("/users/ann").json["about"] == "Gardener."
 

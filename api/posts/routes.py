@@ -3,11 +3,13 @@
 from typing import Any
 
 from flask import Blueprint, abort, url_for
-from sqlalchemy.orm import joinedload
+from sqlalchemy import Select, select
 
 from api.auth import current_user, ensure_author, token_optional, token_required
+from api.conditional import ensure_unchanged
 from api.database import FOR_UPDATE, db
 from api.endpoint import accepts, fails, returns
+from api.idempotency import idempotent
 from api.models import Post
 from api.pagination import Page, PageQuery, page_of, paginate
 from api.posts.entities import save_entities
@@ -37,6 +39,7 @@ def list_posts(query: dict[str, Any]) -> Page:
 
 @posts.post("/posts")
 @token_required
+@idempotent
 @accepts(PostCreateSchema())
 @returns(PostSchema(), 201)
 @fails(409)
@@ -52,26 +55,25 @@ def create_post(fields: dict[str, Any]) -> Any:
     post = Post(author=current_user(), is_reply=answered_id is not None, **fields)
     db.session.add(post)
     save_entities(post)
-    db.session.commit()
     return post, {"Location": url_for(".get_post", post_id=post.id)}
 
 
 @posts.get("/posts/<int:post_id>")
 @token_optional
 @returns(PostSchema())
-def get_post(post_id: int) -> Post:
+def get_post(post_id: int) -> Select[Post]:
     """Get a post.
 
     Answers 404 once its author has deleted it. Public; a token adds what `expand=viewer` shows.
     """
-    return db.get_or_404(Post, post_id, options=[joinedload(Post.author)])
+    return select(Post).where(Post.id == post_id)
 
 
 @posts.patch("/posts/<int:post_id>")
 @token_required
 @accepts(PostUpdateSchema())
 @returns(PostSchema())
-@fails(403)
+@fails(403, 412)
 def update_post(changes: dict[str, Any], post_id: int) -> Post:
     """Edit your post.
 
@@ -80,6 +82,7 @@ def update_post(changes: dict[str, Any], post_id: int) -> Post:
     """
     post = db.get_or_404(Post, post_id, **FOR_UPDATE)
     ensure_author(post)
+    ensure_unchanged(post, PostSchema())
     post.update(changes)
     if "body" in changes:
         save_entities(post)
@@ -90,7 +93,7 @@ def update_post(changes: dict[str, Any], post_id: int) -> Post:
 @posts.delete("/posts/<int:post_id>")
 @token_required
 @returns()
-@fails(403)
+@fails(403, 412)
 def delete_post(post_id: int) -> None:
     """Delete your post.
 
@@ -99,6 +102,7 @@ def delete_post(post_id: int) -> None:
     db.session.execute(answered_and_answer(post_id).with_for_update())
     post = db.get_or_404(Post, post_id)
     ensure_author(post)
+    ensure_unchanged(post, PostSchema())
     db.session.delete(post)
     db.session.commit()
 

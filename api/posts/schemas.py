@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from api.converters import LARGEST_ID
 from api.models import Entity, Like, Post
 from api.pagination import PageQuery, page_of
-from api.rows import Expandable, Flag
+from api.rows import ETag, Expandable, Flag
 from api.schema import BaseSchema, Text
 from api.users.schemas import AuthorSchema
 
@@ -112,6 +112,7 @@ class PostSchema(BaseSchema):
         required=True,
         metadata={"description": "The hashtags and mentions in the text, in their order."},
     )
+    etag = ETag()
     counts = Expandable(
         PostCountsSchema(), metadata={"description": "Only with `expand=counts`; otherwise null."}
     )

@@ -73,6 +73,8 @@ class TokenRefreshSchema(BaseSchema):
 class SessionSchema(BaseSchema):
     """One place where you are signed in."""
 
+    IS_CONFIDENTIAL = True
+
     class Meta:
         model = Session
         unknown = EXCLUDE

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Blueprint, url_for
-from sqlalchemy import delete
+from sqlalchemy import Select, delete
 
 from api.auth import (
     current_session,
@@ -14,8 +14,10 @@ from api.auth import (
     token_optional,
     token_required,
 )
+from api.conditional import ensure_unchanged
 from api.database import db
 from api.endpoint import accepts, fails, returns
+from api.idempotency import idempotent
 from api.letters import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, end_tokens, write_later
 from api.models import Session, User
 from api.pagination import Page, page_of, paginate
@@ -35,6 +37,7 @@ users = Blueprint("users", __name__)
 
 
 @users.post("/users")
+@idempotent
 @accepts(UserCreateSchema())
 @returns(AccountSchema(), 201)
 @fails(409)
@@ -45,10 +48,11 @@ def create_user(fields: dict[str, Any]) -> Any:
     case, is a 409 whose `errors` say which. The address is sent a token for
     `POST /email-verifications/redeem`; nothing depends on its use.
     """
+    db.session.commit()  # No transaction is open while the password is hashed.
     password_hash = passwords().hash(fields.pop("password"))
     user = User(password_hash=password_hash, **fields)
     db.session.add(user)
-    db.session.commit()
+    db.session.flush()
     write_later(EMAIL_VERIFICATION, User.id == user.id)
     return user, {"Location": url_for(".get_user", username=user.username)}
 
@@ -72,13 +76,12 @@ def list_users(query: dict[str, Any]) -> Page:
 @users.get("/users/<username:username>")
 @token_optional
 @returns(UserSchema())
-def get_user(username: str) -> User:
+def get_user(username: str) -> Select[User]:
     """Get a user's public profile.
 
     The name may be given in any case. Public; a token adds what `expand=viewer` shows.
     """
-    user: User = db.first_or_404(user_named(username))
-    return user
+    return user_named(username)
 
 
 @users.get("/me")
@@ -96,7 +99,7 @@ def get_account() -> User:
 @token_required
 @accepts(AccountUpdateSchema())
 @returns(AccountSchema())
-@fails(403, 409)
+@fails(403, 409, 412)
 def update_account(changes: dict[str, Any]) -> User:
     """Edit your account.
 
@@ -108,6 +111,7 @@ def update_account(changes: dict[str, Any]) -> User:
     if "email" in changes:
         ensure_password(password, "current_password")
     user = locked_user()
+    ensure_unchanged(user, AccountSchema())
     old_email = user.email
     user.update(changes)
     if user.email != old_email:
@@ -124,14 +128,16 @@ def update_account(changes: dict[str, Any]) -> User:
 @token_required
 @accepts(AccountDeleteSchema())
 @returns()
-@fails(403)
+@fails(403, 412)
 def delete_account(fields: dict[str, str]) -> None:
     """Delete your account.
 
     Removes all that you wrote and ends all your sessions, for good.
     """
     ensure_password(fields["password"], "password")
-    db.session.delete(locked_user())
+    user = locked_user()
+    ensure_unchanged(user, AccountSchema())
+    db.session.delete(user)
     db.session.commit()
 
 

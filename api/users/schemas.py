@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from api.models import Follow, User
 from api.pagination import PageQuery
 from api.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
-from api.rows import Expandable, Flag
+from api.rows import ETag, Expandable, Flag
 from api.schema import BaseSchema, Text, normal_email, refusal
 
 # What could be taken for a part of a URL, or for somebody who speaks for the service.
@@ -170,6 +170,7 @@ class UserSchema(AuthorSchema):
         required=True,
         metadata={"description": "When they registered.", "example": "2026-11-22T09:30:00.000Z"},
     )
+    etag = ETag()
     counts = Expandable(
         UserCountsSchema(), metadata={"description": "Only with `expand=counts`; otherwise null."}
     )
@@ -181,6 +182,8 @@ class UserSchema(AuthorSchema):
 
 class AccountSchema(UserSchema):
     """A user, as they see themselves."""
+
+    IS_CONFIDENTIAL = True
 
     class Meta(AuthorSchema.Meta):
         pass

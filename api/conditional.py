@@ -1,0 +1,74 @@
+"""Entity tags, and requests that depend on them (RFC 9110, sections 8.8.3 and 13)."""
+
+import re
+from base64 import urlsafe_b64encode
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+from flask import current_app, g, request
+from marshmallow import Schema
+
+from api.errors import InputError, Problem
+
+ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
+LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
+
+
+def digest(value: Any) -> str:
+    """Return 16 characters that stand for a value: for JSON, or rows of what JSON can be made of.
+
+    They are others under another secret, which ends the cursors in an answer as well.
+    """
+    secret: str = current_app.config["SECRET_KEY"]
+    made = blake2b(orjson.dumps(value, default=tuple), digest_size=12, key=secret.encode()[:64])
+    return urlsafe_b64encode(made.digest()).decode()
+
+
+def entity_tag(value: Any) -> str | None:
+    """Return the `ETag` of an answer, given what changes whenever the answer does; None if it has none.
+
+    A representation that has its tag as a member has a strong one. Lists, and answers with more than the
+    representation, have weak ones.
+    """
+    is_read = request.method in {"GET", "HEAD"}
+    if isinstance(value, dict) and "etag" in value and not (is_read and g.get("expand")):
+        return f'"{value["etag"]}"'
+    return f'W/"{digest(value)}"' if is_read else None
+
+
+def ensure_unchanged(row: object, schema: Schema) -> None:
+    """Refuse a change unless `If-Match`, where it is sent, has the tag of the row as the schema shows it.
+
+    The row is locked, so that nobody changes it between this and the change. Tags are compared strongly: a
+    weak one never matches (RFC 9110, section 13.1.1).
+    """
+    tags = _tags("If-Match")
+    if tags is None or "*" in tags:
+        return
+    etag = schema.fields["etag"].serialize("etag", row)
+    if f'"{etag}"' not in tags:
+        raise Problem("precondition_failed", headers={"ETag": f'"{etag}"'}, etag=etag)
+
+
+def is_known(etag: str) -> bool:
+    """Say whether the caller has the answer with this tag already, by `If-None-Match`.
+
+    Tags are compared weakly: whether either is weak does not matter (RFC 9110, section 13.1.2).
+    """
+    tags = _tags("If-None-Match") or set()
+    return "*" in tags or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
+
+
+def _tags(header: str) -> set[str] | None:
+    """Return the tags that a header lists, or `*`; None if it is not sent."""
+    text = request.headers.get(header)
+    if text is None:
+        return None
+    if text == "*":
+        return {text}
+    tags = set(re.findall(ENTITY_TAG, text)) if LIST_OF_TAGS.fullmatch(text) else set()
+    if not tags:
+        wrong = InputError("header", header, "wrong_format", 'Must be * or tags in quotes: "abc", "def".')
+        raise Problem("invalid_input", errors=[wrong])
+    return tags
