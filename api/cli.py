@@ -2,16 +2,21 @@
 
 import errno
 import logging
+import secrets
 import socket
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import click
 from flask import Flask, current_app
 
+from api.auth import passwords
 from api.config import ROOT
 from api.counters import wrong_counters
-from api.database import db
+from api.database import db, utc_now
 from api.openapi import as_yaml, document
+from api.seed import analyze, seed
 
 
 def init_app(app: Flask, prefix: str) -> None:
@@ -41,6 +46,29 @@ def init_app(app: Flask, prefix: str) -> None:
             click.echo(f"{counter}: {rows} wrong")
         if any(wrong.values()) and not repair:
             raise click.exceptions.Exit(1)
+
+    @app.cli.command("seed")
+    @click.option("--users", default=1_000, type=click.IntRange(0), show_default=True)
+    @click.option("--posts", default=10_000, type=click.IntRange(0), show_default=True)
+    @click.option("--follows", default=20_000, type=click.IntRange(0), show_default=True)
+    @click.option("--likes", default=20_000, type=click.IntRange(0), show_default=True)
+    @click.option("--random-seed", default=1, show_default=True, help="Another number, another story.")
+    @click.option("--password", help="What everybody signs in with; without it, nobody can.")
+    @click.option("--force", is_flag=True, help="Add to the users who are there already.")
+    def seed_command(password: str | None, **options: Any) -> None:
+        """Make up users and what they do.
+
+        It happens in the year that ends today, and the same options give the same. All of it is written, or,
+        if interrupted, none.
+        """
+        password_hash = passwords().hash(unicodedata.normalize("NFC", password or secrets.token_urlsafe()))
+        today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+        seed(password_hash=password_hash, until=today, **options)
+        db.session.commit()
+        analyze()
+        click.echo(
+            f"They sign in with {password!r}." if password else "Without --password, none can sign in."
+        )
 
     @app.cli.command("serve")
     def serve() -> None:
