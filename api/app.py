@@ -70,7 +70,7 @@ class Microblog(Flask):
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request; begin anew, twice at most, if its transaction was the victim of a deadlock.
 
-        Deleting an account touches rows of many others, in no order that could be agreed on.
+        Deleting an account touches rows of many others, and what they write meanwhile cannot be foreseen.
         """
         for _ in range(2):
             try:

@@ -23,8 +23,10 @@ def wrong_counters(*, repair: bool) -> dict[str, int]:
 
     Repairing lets nobody write meanwhile. The caller commits.
     """
-    if repair and db.engine.dialect.name == "postgresql":
-        db.session.execute(text("LOCK TABLE users, posts, follows, likes IN SHARE ROW EXCLUSIVE MODE"))
+    if db.engine.dialect.name == "postgresql":
+        db.session.execute(text("SET LOCAL statement_timeout = 0"))
+        if repair:
+            db.session.execute(text("LOCK TABLE users, posts, follows, likes IN SHARE ROW EXCLUSIVE MODE"))
     wrong: dict[str, int] = {}
     for counter, condition in COUNTERS.items():
         model: Any = counter.class_

@@ -79,7 +79,7 @@ KINDS = {
         Kind("already_taken", 409, "Somebody else has this already."),
         Kind("conflict", 409, "This changed at the same time. Read it again, then retry."),
         Kind("in_progress", 409, "A request with this Idempotency-Key is being answered. Retry later."),
-        Kind("precondition_failed", 412, "This is not what If-Match asks for any more; see etag."),
+        Kind("precondition_failed", 412, "This is not, or no longer, what If-Match asks for."),
         Kind("body_too_large", 413, "The body is larger than 64 KiB."),
         Kind("unsupported_media_type", 415, "Send application/json, in UTF-8, uncompressed."),
         Kind("invalid_input", 422, "Some of the input is not valid; see errors."),

@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, NamedTuple, TypeVar, cast
 
 from flask import Flask, Response, current_app, g, request
@@ -34,6 +34,7 @@ BY_ADDRESS = {
 }
 FAILURES = frozenset({"sign_in_failures", "account_failures"})
 KNOWN_SECONDS = 30 * 24 * 3600
+SWEEP_SECONDS = 60
 REDIS_TIMEOUT_SECONDS = 0.5
 REDIS_PAUSE_SECONDS = 5
 
@@ -64,6 +65,19 @@ class Quota(NamedTuple):
         return min(stats.remaining, self.limit.amount), max(seconds, 0)
 
 
+class Memory(MemoryStorage):
+    """Counts in this process, of which those that are over are forgotten once a minute.
+
+    The library's own way is a thread that looks through all of them, started anew for nearly every request.
+    """
+
+    def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802 -- the library's private name.
+        if not self.timer.is_alive():
+            self.timer = Timer(SWEEP_SECONDS, self._MemoryStorage__expire_events)  # type: ignore[attr-defined]
+            self.timer.daemon = True
+            self.timer.start()
+
+
 class Counts:
     """The counts of requests: where the setting says or, while that cannot be reached, in this process.
 
@@ -78,8 +92,10 @@ class Counts:
             # A connection that broke is made anew at once. The library's own way is to try for seconds.
             "retry": Retry(NoBackoff(), 1),
         }
-        self._shared = Counter(storage_from_string(url, wrap_exceptions=True, **options))
-        self._own = Counter(MemoryStorage())
+        self._own = Counter(Memory())
+        self._shared = self._own
+        if url != "memory://":
+            self._shared = Counter(storage_from_string(url, wrap_exceptions=True, **options))
         self._lock = Lock()
         self._is_away = False
         self._pause_ends = 0.0

@@ -8,7 +8,7 @@ import orjson
 from flask import g
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
-from sqlalchemy import ColumnElement, Select, String, cast, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Select, String, bindparam, cast, func, literal, select
 
 from api.conditional import digest
 from api.database import db
@@ -23,13 +23,20 @@ JSON_OBJECT = {"sqlite": "json_object", "postgresql": "json_build_object"}
 JSON_ARRAY = {"sqlite": "json_group_array", "postgresql": "json_agg"}
 
 
+def caller_id() -> int | None:
+    """Return the id of whoever calls, if they are signed in."""
+    caller: int | None = g.get("user_id")
+    return caller
+
+
+# Stands in statements for the id of whoever calls when they are executed.
+CALLER_ID = bindparam("caller_id", type_=BigInteger(), callable_=caller_id)
+
+
 class Flag(fields.Boolean):
-    """Whether something holds between a row and the caller, as the database says it.
+    """Whether something holds between a row and the caller: a condition on the row and `CALLER_ID`."""
 
-    `condition` takes the caller's id and returns the condition on the row.
-    """
-
-    def __init__(self, condition: Callable[[int], ColumnElement[bool]], **kwargs: Any) -> None:
+    def __init__(self, condition: ColumnElement[bool], **kwargs: Any) -> None:
         super().__init__(required=True, **kwargs)
         self.condition = condition
 
@@ -133,9 +140,9 @@ class Shown:
                 case Expandable():
                     take = self._take_nested(Shown(shown.schema, model, {}))
                 case Flag():
-                    self.columns.append(shown.condition(caller_id() or 0).label(name))
+                    self.columns.append(shown.condition.label(name))
                 case fields.List(inner=fields.Nested() as inner):
-                    members = _json_of(getattr(model, name), tuple(inner.schema.dump_fields), _database())
+                    members = _json_of(getattr(model, name), inner.schema)
                     self.columns.append(members.label(name))
                     take = _take_json
                 case fields.Nested():
@@ -162,12 +169,6 @@ class Shown:
         return members
 
 
-def caller_id() -> int | None:
-    """Return the id of whoever calls, if they are signed in."""
-    caller: int | None = g.get("user_id")
-    return caller
-
-
 def parts_of(schema: Schema) -> list[str]:
     """Return the names of what the parameter `expand` can add to a schema, or to what is within it."""
     parts: set[str] = set()
@@ -185,10 +186,19 @@ def parts_of(schema: Schema) -> list[str]:
 def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnySelect, Shown]:
     """Return a statement, which selects a model, changed to select what a schema shows, then the keys."""
     model, *computed = statement.column_descriptions
-    shown = Shown(schema, model["entity"], {column["name"]: column["expr"] for column in computed})
+    if computed:
+        shown = Shown(schema, model["entity"], {column["name"]: column["expr"] for column in computed})
+    else:
+        shown = _shown(schema, model["entity"], g.get("expand"), caller_id() is None, _database())
     for relationship in shown.relationships:
         statement = statement.join(relationship)
     return statement.with_only_columns(*shown.columns, *keys, maintain_column_froms=True), shown
+
+
+@cache
+def _shown(schema: Schema, model: type[Any], *_of_the_request: object) -> Shown:
+    """Return what a schema shows; made once for each kind of request that may have it differ."""
+    return Shown(schema, model, {})
 
 
 def read_shown(statement: AnySelect, schema: Schema) -> list[dict[str, Any]]:
@@ -201,11 +211,11 @@ def _database() -> str:
     return db.engine.dialect.name
 
 
-@cache  # Making it, and SQLAlchemy's finding that it has compiled it before, cost more than reading a row.
-def _json_of(relationship: Any, names: tuple[str, ...], database: str) -> ColumnElement[Any]:
-    """Return a subquery that makes one JSON array of related rows, of members whose values are plain ones."""
+def _json_of(relationship: Any, schema: Schema) -> ColumnElement[Any]:
+    """Return a subquery that makes one JSON array of related rows, whose values must be plain ones."""
+    database = _database()
     model = relationship.property.mapper.class_
-    members = [part for name in names for part in (literal(name), getattr(model, name))]
+    members = [part for name in schema.dump_fields for part in (literal(name), getattr(model, name))]
     rows = select(getattr(func, JSON_OBJECT[database])(*members).label("row"))
     rows = rows.where(relationship.property.primaryjoin).order_by(*relationship.property.order_by)
     found = rows.correlate(relationship.parent).subquery()

@@ -52,7 +52,7 @@ class TestAnswer:
 
         assert response.headers["Access-Control-Allow-Origin"] == origin
         assert words(response.headers["Access-Control-Expose-Headers"]) == EXPOSED
-        assert response.headers["Vary"] == "Origin"
+        assert "Origin" in words(response.headers["Vary"])
         assert "Access-Control-Allow-Credentials" not in response.headers
 
     @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ class TestAnswer:
         response = ContractClient(shared()).get("/posts", headers=headers)
 
         assert response.status_code == 200
-        assert response.headers["Vary"] == "Origin"
+        assert "Origin" in words(response.headers["Vary"])
         assert not [name for name in response.headers.keys() if name.startswith("Access-Control")]  # noqa: SIM118 -- pairs.
 
     def test_is_for_nobody_elses_pages_unless_told_so(self, client: ContractClient) -> None:
         response = client.get("/posts", headers={"Origin": APP})
 
-        assert "Vary" not in response.headers
+        assert "Origin" not in words(response.headers["Vary"])
         assert "Access-Control-Allow-Origin" not in response.headers
 
     @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ class TestPreflight:
         allowed = {name.lower() for name in words(response.headers["Access-Control-Allow-Headers"])}
         assert set(PREFLIGHT["Access-Control-Request-Headers"].split(",")) < allowed
         assert response.headers["Access-Control-Max-Age"] == "86400"
-        assert response.headers["Vary"] == "Origin"
+        assert "Origin" in words(response.headers["Vary"])
 
     def test_of_a_stranger_allows_nothing(self, shared: Shared) -> None:
         response = (

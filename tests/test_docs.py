@@ -77,7 +77,7 @@ class TestPages:
 def test_a_condition_that_does_not_hold_is_a_problem(site: FlaskClient) -> None:
     response = site.get("/openapi.json", headers={"If-Match": '"another"'})
 
-    assert_problem(response, 412, "http_412")
+    assert_problem(response, 412, "precondition_failed")
 
 
 def test_readiness_needs_the_tables(new_app: Any, new_database_url: Any) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from api.converters import LARGEST_ID
 from api.models import Entity, Like, Post
 from api.pagination import PageQuery, page_of
-from api.rows import ETag, Expandable, Flag
+from api.rows import CALLER_ID, ETag, Expandable, Flag
 from api.schema import BaseSchema, Text
 from api.users.schemas import AuthorSchema
 
@@ -45,7 +45,7 @@ class PostViewerSchema(BaseSchema):
         unknown = EXCLUDE
 
     liked = Flag(
-        lambda caller: exists().where(TheirLike.user_id == caller, TheirLike.post_id == Post.id),
+        exists().where(TheirLike.user_id == CALLER_ID, TheirLike.post_id == Post.id),
         metadata={"description": "Whether you like it.", "example": True},
     )
 

@@ -21,7 +21,7 @@ from api.idempotency import idempotent
 from api.letters import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, end_tokens, write_later
 from api.models import Session, User
 from api.pagination import Page, page_of, paginate
-from api.users.queries import all_users, user_named, users_with_prefix
+from api.users.queries import all_users, posts_around, user_named, users_around, users_with_prefix
 from api.users.schemas import (
     AccountDeleteSchema,
     AccountSchema,
@@ -135,6 +135,8 @@ def delete_account(fields: dict[str, str]) -> None:
     Removes all that you wrote and ends all your sessions, for good.
     """
     ensure_password(fields["password"], "password")
+    db.session.execute(posts_around(current_user()).with_for_update())
+    db.session.execute(users_around(current_user()).with_for_update())
     user = locked_user()
     ensure_unchanged(user, AccountSchema())
     db.session.delete(user)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from api.models import Follow, User
 from api.pagination import PageQuery
 from api.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
-from api.rows import ETag, Expandable, Flag
+from api.rows import CALLER_ID, ETag, Expandable, Flag
 from api.schema import BaseSchema, Text, normal_email, refusal
 
 # What could be taken for a part of a URL, or for somebody who speaks for the service.
@@ -150,11 +150,11 @@ class UserViewerSchema(BaseSchema):
         unknown = EXCLUDE
 
     following = Flag(
-        lambda caller: exists().where(Link.follower_id == caller, Link.followed_id == User.id),
+        exists().where(Link.follower_id == CALLER_ID, Link.followed_id == User.id),
         metadata={"description": "Whether you follow them.", "example": True},
     )
     followed_by = Flag(
-        lambda caller: exists().where(Link.follower_id == User.id, Link.followed_id == caller),
+        exists().where(Link.follower_id == User.id, Link.followed_id == CALLER_ID),
         metadata={"description": "Whether they follow you.", "example": False},
     )
 
