@@ -3,7 +3,6 @@
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from http import HTTPStatus
 from secrets import token_urlsafe
 from typing import Any, NamedTuple, cast
 
@@ -101,15 +100,14 @@ If it was not you who changed it, please tell whoever runs the service.""",
 
 
 def write_later(kind: Kind, to_whom: ColumnElement[bool], *, email: str | None = None) -> None:
-    """Write to a user, if there is one, at their address or another, once this request has succeeded.
+    """Write to a user, if there is one, at their address or another, once this request has been answered.
 
     Even looking for the user is left for later, so that no answer can tell whether there is one.
     """
 
     @after_this_request
     def send(response: Response) -> Response:
-        if response.status_code < HTTPStatus.BAD_REQUEST:
-            send_later(partial(_write, kind, to_whom, email))
+        send_later(partial(_write, kind, to_whom, email))
         return response
 
 

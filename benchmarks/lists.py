@@ -62,6 +62,7 @@ class Service:
 
     def __init__(self, database_url: str, size: int) -> None:
         settings: Any = {"DATABASE_TIMEOUT_SECONDS": 3_600, "ACCESS_TOKEN_SECONDS": 100_000}
+        settings["RATE_LIMIT_READS"] = "1000000/second"
         self.app = create_app(Config(DATABASE_URL=database_url, SECRET_KEY="x" * 32, **settings))
         self.client = self.app.test_client()
         with self.app.app_context():

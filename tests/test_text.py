@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api.text import Term, fold, marks_in, names_in, tag_of, terms_of, words_of
@@ -186,6 +186,7 @@ class TestMarksIn:
         assert [mark.is_repeat for mark in marks] == [False, False, False, True, False, True, True, True]
 
     @given(MARKED_TEXT | ANY_TEXT)
+    @example("#a @ann")
     @settings(deadline=None)
     def test_covers_what_each_mark_shows(self, text: str) -> None:
         for covered, meaning in shown(text):
