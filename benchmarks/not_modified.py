@@ -20,6 +20,7 @@ from api.app import API_PREFIX, create_app
 from api.config import Config
 from api.database import db
 from api.models import Post, User
+from benchmarks import UNLIMITED
 
 ROUNDS = 500
 PATHS = ("/posts/1", "/posts?limit=25", "/posts?limit=25&expand=counts", "/posts?limit=100")
@@ -29,7 +30,7 @@ def main() -> None:
     """Make a user with posts; then ask for what nobody changes, without its tag and with it."""
     logging.getLogger("microblog.access").disabled = True
     with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Config(DATABASE_URL=f"sqlite:///{folder}/benchmark.db"))
+        app = create_app(Config(DATABASE_URL=f"sqlite:///{folder}/benchmark.db", **UNLIMITED))
         with app.app_context():
             flask_migrate.upgrade()
             ann = User(username="ann", email="ann@example.com", password_hash="")

@@ -12,6 +12,7 @@ import flask_migrate
 
 from api.app import API_PREFIX, create_app
 from api.config import Config
+from benchmarks import UNLIMITED
 
 ROUNDS = 100
 NAMES = ("ann", "nobody")
@@ -20,7 +21,7 @@ NAMES = ("ann", "nobody")
 def main() -> None:
     """Register one user; then sign in with a wrong password, as her and as nobody."""
     with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Config(DATABASE_URL=f"sqlite:///{folder}/benchmark.db"))
+        app = create_app(Config(DATABASE_URL=f"sqlite:///{folder}/benchmark.db", **UNLIMITED))
         with app.app_context():
             flask_migrate.upgrade()
         client = app.test_client()
