@@ -116,11 +116,17 @@ class Service:
                 nonlocal steps
                 steps += 1
 
-            with engine.connect() as connection:
-                driver: Any = connection.connection.driver_connection
-            driver.set_progress_handler(count_step, 1)
+            def watch(connection: Any, *_others: Any) -> None:
+                connection.set_progress_handler(count_step, 1)
+
+            def leave(connection: Any, *_others: Any) -> None:
+                connection.set_progress_handler(None, 1)
+
+            event.listen(engine, "checkout", watch)
+            event.listen(engine, "checkin", leave)
             self.get(page.url, page.headers)
-            driver.set_progress_handler(None, 1)
+            event.remove(engine, "checkout", watch)
+            event.remove(engine, "checkin", leave)
             return steps
         statements: list[tuple[str, Any]] = []
 
@@ -131,7 +137,7 @@ class Service:
         self.get(page.url, page.headers)
         event.remove(engine, "before_cursor_execute", remember)
         with engine.connect() as connection:
-            driver = connection.connection.driver_connection
+            driver: Any = connection.connection.driver_connection
             return sum(_rows_read(driver.execute(*one).fetchone()[0][0]["Plan"]) for one in statements)
 
     def _reader(self, follows: int) -> dict[str, str]:
