@@ -17,6 +17,7 @@ from tests.contract import ContractClient
 from tests.factories import Factory
 from tests.mailbox import Mailbox, running_mailbox, wait_for_mail
 from tests.server import Server, running_server
+from tests.statements import Statement, recorded_statements
 
 DATABASES = ["sqlite", "postgresql"]
 SECRET_KEY = "for tests only, for tests only, for tests only"
@@ -109,6 +110,13 @@ def mailbox(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
         monkeypatch.setitem(app.config, "MAIL_URL", running.url)
         yield running
         wait_for_mail()
+
+
+@pytest.fixture
+def statements(app: Flask) -> Iterator[list[Statement]]:
+    """What the application asks of its database."""
+    with recorded_statements(app) as sent:
+        yield sent
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from flask import Flask
-from sqlalchemy import event
 
-from api.database import db
 from tests.contract import ContractClient, operations
 from tests.factories import Factory, Member
+from tests.statements import Statement
 
 NULL = {"counts": None, "viewer": None}
 
@@ -181,21 +179,6 @@ class TestEveryOperation:
 LISTS = [case for case in EXPANDABLE if str(case.id).startswith("list")]
 
 
-@pytest.fixture
-def statements(app: Flask) -> Iterator[list[str]]:
-    """What is asked of the database."""
-    found: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
-        found.append(statement)
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
-
-
 class TestCost:
     @pytest.mark.parametrize(("method", "path", "operation"), LISTS)
     def test_of_a_list_is_as_many_statements_as_without(
@@ -203,7 +186,7 @@ class TestCost:
         client: ContractClient,
         make: Factory,
         scene: Scene,
-        statements: list[str],
+        statements: list[Statement],
         method: str,
         path: str,
         operation: dict[str, Any],

@@ -9,12 +9,13 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, insert, text
+from sqlalchemy import delete, insert, text
 
 from api.database import db
 from api.models import Follow, Post, User
 from tests.contract import ContractClient
 from tests.factories import PASSWORD, Factory, Member
+from tests.statements import Statement
 from tests.walks import items, read, walk_both_ways
 
 PEOPLE = 5
@@ -179,21 +180,6 @@ class TestListFeed:
         assert response.json["errors"][0]["parameter"] == query.partition("=")[0]
 
 
-@pytest.fixture
-def selects(app: Flask) -> Iterator[list[tuple[str, Any]]]:
-    """What is asked of the database: each statement, with its parameters."""
-    found: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_others: Any) -> None:
-        found.append((statement, parameters))
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
-
-
 def fill(app: Flask, caller: Member, followed: int) -> None:
     """Make the caller follow quiet people, who wrote the oldest posts, among strangers who write much."""
     with app.app_context():
@@ -245,18 +231,18 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 class TestCost:
     @pytest.mark.parametrize("query", ["", "?expand=counts,viewer"])
     def test_of_a_page_is_one_statement(
-        self, client: ContractClient, make: Factory, selects: list[tuple[str, Any]], query: str
+        self, client: ContractClient, make: Factory, statements: list[Statement], query: str
     ) -> None:
         ann, bob = make.user("ann"), make.user("bob")
         make.follow(ann, bob)
         for _ in range(3):
             make.post(bob)
-        selects.clear()
+        statements.clear()
 
         client.get(f"/feed{query}", headers=ann.signed_in)
 
-        asked = [statement for statement, _ in selects if "SELECT" in statement]
-        assert ["sessions" in statement for statement in asked] == [True, False]
+        asked = [statement for statement in statements if "SELECT" in statement.text]
+        assert ["sessions" in statement.text for statement in asked] == [True, False]
 
     @pytest.mark.parametrize("query", ["first", "next_cursor", "prev_cursor"])
     @pytest.mark.parametrize("followed", CROWDS)
@@ -265,7 +251,7 @@ class TestCost:
         app: Flask,
         client: ContractClient,
         make: Factory,
-        selects: list[tuple[str, Any]],
+        statements: list[Statement],
         followed: int,
         query: str,
     ) -> None:
@@ -276,4 +262,4 @@ class TestCost:
 
         read(client, "/feed", caller.signed_in, **asked)
 
-        assert posts_read(app, *selects[-1]) < READS_MAXIMUM
+        assert posts_read(app, *statements[-1]) < READS_MAXIMUM

@@ -11,12 +11,13 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Select, delete, event, func, insert, select, text
+from sqlalchemy import Select, delete, func, insert, select, text
 
 from api.database import db, utc_now
-from api.models import Follow, Like, Post, Session, User
+from api.models import Entity, Follow, Like, Post, Session, User
 from tests.contract import PREFIX, ContractClient
 from tests.factories import Factory, Member
+from tests.statements import Statement
 
 Page = dict[str, Any]
 
@@ -481,27 +482,12 @@ LINK = re.compile(r'<([^>]*)>; rel="(\w+)"')
 
 # How each database says how it would read, and what to tell it first about what is in its tables.
 EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
-MEASURE = {"sqlite": "SELECT 1", "postgresql": "ANALYZE users, posts, sessions, likes, follows"}
+MEASURE = {"sqlite": "SELECT 1", "postgresql": "ANALYZE users, posts, sessions, likes, follows, entities"}
 # (A bitmap of one row is as good as the index.)
 SLOW = re.compile(r"\bSCAN (?!anon)|TEMP B-TREE|Seq Scan|\bSort\b|Hash|Bitmap.* rows=(?!1 )")
 # A feed goes through those whom its reader follows, never through all posts, users or follows. (Here it has
 # nearly all of them: test_feed.py measures on PostgreSQL what it reads where others write more.)
 SLOW_FEED = re.compile(r"\bSCAN (posts|users|follows)")
-
-
-@pytest.fixture
-def selects(app: Flask) -> Iterator[list[tuple[str, Any]]]:
-    """What is asked of the database: each SELECT, with its parameters."""
-    found: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_others: Any) -> None:
-        found.append((statement, parameters))
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
 
 
 # A list, how many rows are looked up before it (for callers, one is their session), and the index to read it
@@ -532,19 +518,19 @@ class TestCost:
         app: Flask,
         client: ContractClient,
         make: Factory,
-        selects: list[tuple[str, Any]],
+        statements: list[Statement],
         path: str,
         lookups: int,
         _index: str,
     ) -> None:
         caller = make.user("user7")
         path = path.format(post_id=fill(app, caller, 50))
-        selects.clear()
+        statements.clear()
 
         response = client.get(path, headers=caller.signed_in)
 
         assert response.json["items"]
-        assert len([statement for statement, _ in selects if "SELECT" in statement]) == 1 + lookups
+        assert len([statement for statement in statements if "SELECT" in statement.text]) == 1 + lookups
 
     @pytest.mark.parametrize(("path", "lookups", "_index"), PUBLIC_LISTS)
     def test_of_a_page_for_anybody_is_a_lookup_less(
@@ -552,18 +538,18 @@ class TestCost:
         app: Flask,
         client: ContractClient,
         make: Factory,
-        selects: list[tuple[str, Any]],
+        statements: list[Statement],
         path: str,
         lookups: int,
         _index: str,
     ) -> None:
         path = path.format(post_id=fill(app, make.user("user7"), 50))
-        selects.clear()
+        statements.clear()
 
         response = client.get(path)
 
         assert response.json["items"]
-        assert len([statement for statement, _ in selects if "SELECT" in statement]) == lookups
+        assert len([statement for statement in statements if "SELECT" in statement.text]) == lookups
 
     @pytest.mark.parametrize("relation", ["next", "prev"])
     @pytest.mark.parametrize(("path", "_lookups", "index"), LISTS)
@@ -572,7 +558,7 @@ class TestCost:
         app: Flask,
         client: ContractClient,
         make: Factory,
-        selects: list[tuple[str, Any]],
+        statements: list[Statement],
         path: str,
         _lookups: int,
         index: str,
@@ -586,7 +572,7 @@ class TestCost:
         response = client.get(f"{path}{separator}cursor={cursor}", headers=caller.signed_in)
 
         assert response.status_code == 200
-        plan = plan_of(app, *selects[-1])
+        plan = plan_of(app, *statements[-1])
         assert not (SLOW_FEED if path == "/feed" else SLOW).search(plan), plan
         # Where next to nothing is newer, PostgreSQL may as well read all of that.
         assert relation == "prev" or re.search(index, plan), plan
@@ -633,6 +619,8 @@ def fill(app: Flask, caller: Member, others: int) -> int:
         ]
         written = [{**post, "body": "Hello.", "version": 1} for post in posts]
         post_ids = sorted(db.session.scalars(insert(Post).returning(Post.id), written))
+        tags = {"start": 0, "end": 6, "tag": "hello", "is_repeat": False}
+        db.session.execute(insert(Entity), [{"post_id": one, **tags} for one in post_ids])
         liked = [
             *[(caller.id, one) for one in mixed(post_ids)],
             *[(one, post_id) for one in mixed(near)],

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response
-from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from api import rate_limits
-from api.database import db
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory
 from tests.problems import assert_problem
 from tests.races import at_once
 from tests.server import free_port, running_server, wait_until_open
+from tests.statements import recorded_statements
 
 Limited = Callable[..., Flask]
 
@@ -50,19 +49,6 @@ def sign_in(app: Flask, name: str, password: str = PASSWORD, address: str = "192
 def statuses(*responses: TestResponse) -> list[int]:
     """Return how requests were answered."""
     return [response.status_code for response in responses]
-
-
-@contextmanager
-def statements(app: Flask) -> Iterator[list[str]]:
-    """Give the list of the statements that the database is sent."""
-    sent: list[str] = []
-
-    note = lambda *noted: sent.append(noted[2])  # noqa: E731 -- in tests that pass, it has nothing to do.
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(engine, "before_cursor_execute", note)
 
 
 class TestFields:
@@ -167,7 +153,7 @@ class TestTooMany:
         sent = {"headers": ann.signed_in, **sent}
         client.open(path, method=method, **(sent | {"json": None}))
 
-        with statements(app) as reached:
+        with recorded_statements(app) as reached:
             response = client.open(path, method=method, **sent)
 
         assert response.status_code == 429
