@@ -46,8 +46,9 @@ def init_app(app: Flask, cookie_path: str) -> None:
 def ensure_own_origin() -> None:
     """Refuse pages whose origin is neither ours nor allowed.
 
-    For requests that a cookie vouches for: pages on another port of this host are of the same site, so that
-    `SameSite=Strict` does not keep them from sending it. Programs that are no browsers send no `Origin`.
+    For requests that a cookie vouches for, or that set it: pages on another port of this host are of the same
+    site, so that `SameSite=Strict` does not keep them from sending it, and no page may give its visitors a
+    session of its own choice. Programs that are no browsers send no `Origin`.
     """
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}" and not _is_allowed(origin):

@@ -25,6 +25,17 @@ PREFLIGHT = {
     "Access-Control-Request-Method": "PATCH",
     "Access-Control-Request-Headers": "authorization,content-type,if-match,idempotency-key",
 }
+# Where a page may be, and how it is answered if a token cookie is its business.
+PAGES = [
+    pytest.param(None, 200, id="no page"),
+    pytest.param(APP, 200, id="an allowed origin"),
+    pytest.param("http://localhost", 200, id="its own origin"),
+    pytest.param("http://localhost:8080", 403, id="another port"),
+    pytest.param("https://localhost", 403, id="another scheme"),
+    pytest.param(STRANGER, 403, id="a stranger"),
+    pytest.param("null", 403, id="no origin"),
+    pytest.param("", 403, id="an empty origin"),
+]
 
 Shared = Callable[..., Flask]
 
@@ -254,19 +265,21 @@ class TestTokenCookie:
         assert response.status_code == 401
         assert response.json["code"] == "invalid_token"
 
-    @pytest.mark.parametrize(
-        ("origin", "status"),
-        [
-            pytest.param(None, 200, id="no page"),
-            pytest.param(APP, 200, id="an allowed origin"),
-            pytest.param("http://localhost", 200, id="its own origin"),
-            pytest.param("http://localhost:8080", 403, id="another port"),
-            pytest.param("https://localhost", 403, id="another scheme"),
-            pytest.param(STRANGER, 403, id="a stranger"),
-            pytest.param("null", 403, id="no origin"),
-            pytest.param("", 403, id="an empty origin"),
-        ],
-    )
+    @pytest.mark.parametrize(("origin", "status"), PAGES)
+    def test_is_set_for_pages_of_known_origins_alone(
+        self, browser: ContractClient, origin: str | None, status: int
+    ) -> None:
+        response = self.sign_in(browser, headers={} if origin is None else {"Origin": origin})
+
+        pair = browser.post("/tokens", auth=("ann", "9 green horses"), headers={"Origin": STRANGER})
+        signed_in = {"Authorization": f"Bearer {pair.json['access_token']}"}
+        sessions = browser.get("/tokens", headers=signed_in).json["items"]
+        assert response.status_code == status
+        assert ("Set-Cookie" in response.headers) == (status == 200)
+        assert response.json.get("code", "origin_not_allowed") == "origin_not_allowed"
+        assert len(sessions) == (3 if status == 200 else 2)  # The factory's, the pair's, and this one.
+
+    @pytest.mark.parametrize(("origin", "status"), PAGES)
     def test_vouches_for_pages_of_known_origins_alone(
         self, browser: ContractClient, origin: str | None, status: int
     ) -> None:

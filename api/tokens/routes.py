@@ -35,13 +35,16 @@ tokens = Blueprint("tokens", __name__)
 @password_required
 @accepts(TokenQuery(), location="query")
 @returns(TokenPairSchema(), headers=("Set-Cookie",))
+@fails(403)
 def create_token(query: dict[str, bool]) -> Any:
     """Sign in.
 
     Send your username or e-mail address and your password by HTTP Basic. The answer is a pair of tokens:
     the access token goes with every other request; when it expires, the refresh token gets the next pair.
-    With `cookie=true` the refresh token comes as a cookie instead.
+    With `cookie=true` the refresh token comes as a cookie instead, for pages whose origin is allowed.
     """
+    if query["cookie"]:
+        ensure_own_origin()
     user = current_user()
     now = utc_now()
     db.session.execute(delete(Session).where(Session.user_id == user.id, Session.expires_at <= now))
