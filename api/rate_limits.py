@@ -143,11 +143,11 @@ def _take() -> None:
 
 
 def _settle(response: Response) -> Response:
-    """Give back what the answer shows not to have cost anything, and say what is left."""
+    """Give back what was taken for a wrong password if it was none, and say what is left."""
     quotas: list[Quota] = g.get("quotas", [])
+    was_wrong = response.status_code == HTTPStatus.UNAUTHORIZED
     for quota in quotas:
-        is_failure = response.status_code == HTTPStatus.UNAUTHORIZED
-        if response.status_code == HTTPStatus.NOT_MODIFIED or (quota.policy in FAILURES and not is_failure):
+        if quota.policy in FAILURES and not was_wrong:
             quota.take(-1)
         if quota.policy == "sign_in_failures" and response.status_code == HTTPStatus.OK:
             _remember(quota.key)
