@@ -56,11 +56,11 @@ class Quota(NamedTuple):
 
     def take(self, units: int = 1) -> bool:
         """Take units, or give them back (-1); false if there are not as many left."""
-        return _counts().ask(lambda counter: counter.hit(self.limit, *self, cost=units))
+        return _counts().ask(lambda counter: counter.hit(self.limit, self.policy, self.key, cost=units))
 
     def left(self) -> tuple[int, int]:
         """Return the units left, and for how many seconds there will be no more."""
-        stats = _counts().ask(lambda counter: counter.get_window_stats(self.limit, *self))
+        stats = _counts().ask(lambda counter: counter.get_window_stats(self.limit, self.policy, self.key))
         seconds = math.ceil(stats.reset_time - time.time())
         return min(stats.remaining, self.limit.amount), max(seconds, 0)
 

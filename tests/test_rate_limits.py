@@ -103,6 +103,22 @@ class TestFields:
         assert {"RateLimit", "RateLimit-Policy"} <= set(response.headers.keys())
 
 
+@pytest.mark.parametrize("endpoint", [*rate_limits.BY_ADDRESS])
+def test_what_is_counted_apart_is_there(migrated_app: Flask, endpoint: str) -> None:
+    assert endpoint in migrated_app.view_functions
+
+
+def test_counts_in_memory_are_swept_once_a_minute(limited: Limited) -> None:
+    app = limited()
+    storage = app.extensions["counts"].ask(lambda counter: counter.storage)
+    storage.timer.join()  # The first one, of the library's own.
+
+    ContractClient(app).get("/posts")
+
+    assert storage.timer.is_alive()
+    assert storage.timer.interval == rate_limits.SWEEP_SECONDS
+
+
 class TestTooMany:
     def test_are_refused_and_told_when_to_come_back(self, limited: Limited) -> None:
         client = ContractClient(limited(RATE_LIMIT_READS="2/minute"))
