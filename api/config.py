@@ -65,7 +65,9 @@ class Config:
     RATE_LIMIT_READS: str = setting("600/minute", "Reads of a caller: an account, or else an address.")
     RATE_LIMIT_WRITES: str = setting("120/minute", "Writes of a caller.")
     RATE_LIMIT_SIGN_IN: str = setting("60/minute", "Sign-ins and renewals of tokens from an address.")
-    RATE_LIMIT_SIGN_IN_FAILURES: str = setting("10/15 minutes", "Wrong passwords for a name from an address.")
+    RATE_LIMIT_SIGN_IN_FAILURES: str = setting(
+        "10/15 minutes", "Wrong passwords for a name from an address, and below `/me` for an account."
+    )
     RATE_LIMIT_ACCOUNT_FAILURES: str = setting(
         "100/hour",
         "Wrong passwords for a name from all addresses but those where it signed in within 30 days.",

@@ -23,14 +23,22 @@ from api.errors import Problem
 
 UNLIMITED = frozenset({"docs", "health"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+SIGN_IN = "tokens.create_token"
 # What is counted apart from other writes, and by address whoever calls.
 BY_ADDRESS = {
-    "tokens.create_token": "sign_in",
+    SIGN_IN: "sign_in",
     "tokens.refresh_token": "sign_in",
     "password_resets.create_password_reset": "sign_in",
     "password_resets.redeem_password_reset": "sign_in",
     "email_verifications.redeem_email_verification": "sign_in",
     "users.create_user": "registration",
+}
+# What asks for a password, and how it refuses a wrong one.
+WRONG_PASSWORD = {
+    SIGN_IN: HTTPStatus.UNAUTHORIZED,
+    "users.update_account": HTTPStatus.FORBIDDEN,
+    "users.delete_account": HTTPStatus.FORBIDDEN,
+    "users.change_password": HTTPStatus.FORBIDDEN,
 }
 FAILURES = frozenset({"sign_in_failures", "account_failures"})
 KNOWN_SECONDS = 30 * 24 * 3600
@@ -136,20 +144,21 @@ def _take() -> None:
     g.quotas = []
     for quota in _quotas():
         if not quota.take():
-            fields = _fields([quota])
-            retry_after = str(max(quota.left()[1], 1))
-            raise Problem("too_many_requests", headers={**fields, "Retry-After": retry_after})
+            seconds = max(quota.left()[1], 1)
+            headers = {**_fields([quota]), "Retry-After": str(seconds)}
+            raise Problem("too_many_requests", headers=headers)
         g.quotas.append(quota)
 
 
 def _settle(response: Response) -> Response:
     """Give back what was taken for a wrong password if it was none, and say what is left."""
-    quotas: list[Quota] = g.get("quotas", [])
-    was_wrong = response.status_code == HTTPStatus.UNAUTHORIZED
+    quotas: list[Quota] = g.pop("quotas", [])
+    was_wrong = (request.endpoint, response.status_code) in WRONG_PASSWORD.items()
     for quota in quotas:
         if quota.policy in FAILURES and not was_wrong:
             quota.take(-1)
-        if quota.policy == "sign_in_failures" and response.status_code == HTTPStatus.OK:
+        is_sign_in = quota.policy == "sign_in_failures" and request.endpoint == SIGN_IN
+        if is_sign_in and response.status_code == HTTPStatus.OK:
             _remember(quota.key)
     if quotas and "RateLimit" not in response.headers:
         response.headers.update(_fields(quotas))
@@ -165,17 +174,22 @@ def _quotas() -> Iterator[Quota]:
     if request.blueprint in UNLIMITED:
         return
     address = _address()
-    if request.method in READS or request.endpoint not in BY_ADDRESS:
-        yield Quota("reads" if request.method in READS else "writes", _account() or address)
-        return
-    yield Quota(BY_ADDRESS[request.endpoint], address)
-    sent = basic.get_auth() if request.endpoint == "tokens.create_token" else None
-    if sent and sent.username:
-        name = sha256(folded_name(sent.username).encode()).hexdigest()
-        place = f"{name} {address}"
-        yield Quota("sign_in_failures", place)
-        if not _is_known(place):
-            yield Quota("account_failures", name)
+    if request.method in READS:
+        yield Quota("reads", _account() or address)
+    elif request.endpoint in BY_ADDRESS:
+        yield Quota(BY_ADDRESS[request.endpoint], address)
+        sent = basic.get_auth() if request.endpoint == SIGN_IN else None
+        if sent and sent.username:
+            name = sha256(folded_name(sent.username).encode()).hexdigest()
+            place = f"{name} {address}"
+            yield Quota("sign_in_failures", place)
+            if not _is_known(place):
+                yield Quota("account_failures", name)
+    else:
+        account = _account()
+        yield Quota("writes", account or address)
+        if account and request.endpoint in WRONG_PASSWORD:
+            yield Quota("sign_in_failures", account)
 
 
 def _remember(place: str) -> None:

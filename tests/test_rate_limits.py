@@ -13,8 +13,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from api import rate_limits
+from api.errors import RETRY_AFTER_SECONDS
 from tests.contract import PREFIX, ContractClient
-from tests.factories import PASSWORD, Factory
+from tests.factories import PASSWORD, Factory, Member
 from tests.problems import assert_problem
 from tests.races import at_once
 from tests.server import free_port, running_server, wait_until_open
@@ -23,7 +24,14 @@ from tests.statements import recorded_statements
 Limited = Callable[..., Flask]
 
 YEAR = 360 * 24 * 3600  # As the library has it.
-ZOE = {"username": "zoe", "email": "zoe@example.com", "password": "7 blue bicycles"}
+NEW_PASSWORD = "7 blue bicycles"
+# What must have the current password.
+ASKING = [
+    ("PUT", "/me/password"),
+    ("PATCH", "/me"),
+    ("DELETE", "/me"),
+]
+ZOE = {"username": "zoe", "email": "zoe@example.com", "password": NEW_PASSWORD}
 
 
 @pytest.fixture
@@ -103,7 +111,7 @@ class TestFields:
         assert {"RateLimit", "RateLimit-Policy"} <= set(response.headers.keys())
 
 
-@pytest.mark.parametrize("endpoint", [*rate_limits.BY_ADDRESS])
+@pytest.mark.parametrize("endpoint", [*rate_limits.BY_ADDRESS, *rate_limits.WRONG_PASSWORD])
 def test_what_is_counted_apart_is_there(migrated_app: Flask, endpoint: str) -> None:
     assert endpoint in migrated_app.view_functions
 
@@ -363,6 +371,86 @@ class TestSignIn:
         response = sign_in(app, "ann", "a guess", "192.0.2.1")
 
         assert response.status_code == 429
+
+
+class TestPasswordBelowMe:
+    def ask(
+        self, app: Flask, member: Member, method: str, path: str, password: str, **kwargs: Any
+    ) -> TestResponse:
+        """Send what must have the current password."""
+        sent = {
+            "PUT": {"current_password": password, "new_password": NEW_PASSWORD},
+            "PATCH": {"current_password": password, "email": "new@example.com"},
+            "DELETE": {"password": password},
+        }[method]
+        sent = kwargs.pop("json", sent)
+        return ContractClient(app).open(path, method=method, json=sent, headers=member.signed_in, **kwargs)
+
+    @pytest.mark.parametrize(("method", "path"), ASKING)
+    def test_is_guessed_as_seldom_as_at_the_door(
+        self, limited: Limited, make: Factory, method: str, path: str
+    ) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="2/15 minutes", RATE_LIMIT_WRITES="9/minute")
+
+        guesses = [self.ask(app, ann, method, path, f"guess {number}") for number in range(2)]
+        right = self.ask(app, ann, method, path, PASSWORD, **at("192.0.2.9"))
+        of_bob = self.ask(app, bob, method, path, PASSWORD)
+
+        assert statuses(*guesses) == [403, 403]
+        assert guesses[0].headers["RateLimit-Policy"] == '"writes";q=9;w=60, "sign_in_failures";q=2;w=900'
+        assert '"sign_in_failures";r=1;' in guesses[0].headers["RateLimit"]
+        assert_problem(right, 429, "too_many_requests")
+        assert RETRY_AFTER_SECONDS < int(right.headers["Retry-After"]) <= 900
+        assert of_bob.status_code in {200, 204}
+
+    def test_is_guessed_as_seldom_in_all_ways_together(self, limited: Limited, make: Factory) -> None:
+        ann = make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="3/year")
+
+        guesses = [self.ask(app, ann, method, path, "a guess") for method, path in ASKING * 2]
+
+        assert statuses(*guesses) == [403] * 3 + [429] * 3
+
+    def test_costs_nothing_if_it_is_right(self, limited: Limited, make: Factory) -> None:
+        ann = make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year")
+
+        responses = [
+            self.ask(app, ann, "PATCH", "/me", PASSWORD),
+            self.ask(app, ann, "PUT", "/me/password", PASSWORD),
+            self.ask(app, ann, "PATCH", "/me", NEW_PASSWORD),
+            self.ask(app, ann, "DELETE", "/me", NEW_PASSWORD),
+        ]
+
+        assert statuses(*responses) == [200, 204, 200, 204]
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            pytest.param({"about": "I like snow."}, 200, id="none needed"),
+            pytest.param({"email": "new@example.com"}, 422, id="none given"),
+            pytest.param({"mood": "good"}, 422, id="nonsense"),
+        ],
+    )
+    def test_costs_nothing_if_it_is_not_asked_for(
+        self, limited: Limited, make: Factory, body: dict[str, str], status: int
+    ) -> None:
+        ann = make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year")
+
+        responses = [self.ask(app, ann, "PATCH", "/me", PASSWORD, json=body) for _ in range(3)]
+
+        assert statuses(*responses) == [status] * 3
+
+    def test_has_a_limit_apart_from_signing_in(self, limited: Limited, make: Factory) -> None:
+        ann = make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year")
+
+        guesses = [self.ask(app, ann, "DELETE", "/me", "a guess") for _ in range(2)]
+        at_the_door = [sign_in(app, "ann"), sign_in(app, "ann", "a guess"), sign_in(app, "ann")]
+
+        assert statuses(*guesses, *at_the_door) == [403, 429, 200, 401, 429]
 
 
 def test_registrations_are_limited_by_address(limited: Limited) -> None:
