@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from api.auth import access_claims, basic, folded_name
-from api.errors import Problem
+from api.errors import RETRY_AFTER_SECONDS, Problem
 
 UNLIMITED = frozenset({"docs", "health"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -104,6 +104,8 @@ class Counts:
         self._shared = self._own
         if url != "memory://":
             self._shared = Counter(storage_from_string(url, wrap_exceptions=True, **options))
+        # What requests that are being answered here have taken of failures, and may give back in a moment.
+        self.in_flight: list[Quota] = []
         self._lock = Lock()
         self._is_away = False
         self._pause_ends = 0.0
@@ -142,12 +144,15 @@ def _counts() -> Counts:
 def _take() -> None:
     """Take a unit from each quota of the request; refuse it if one has none left."""
     g.quotas = []
+    in_flight = _counts().in_flight
     for quota in _quotas():
         if not quota.take():
-            seconds = max(quota.left()[1], 1)
+            seconds = RETRY_AFTER_SECONDS if quota in in_flight else max(quota.left()[1], 1)
             headers = {**_fields([quota]), "Retry-After": str(seconds)}
             raise Problem("too_many_requests", headers=headers)
         g.quotas.append(quota)
+        if quota.policy in FAILURES:
+            in_flight.append(quota)
 
 
 def _settle(response: Response) -> Response:
@@ -155,8 +160,10 @@ def _settle(response: Response) -> Response:
     quotas: list[Quota] = g.pop("quotas", [])
     was_wrong = (request.endpoint, response.status_code) in WRONG_PASSWORD.items()
     for quota in quotas:
-        if quota.policy in FAILURES and not was_wrong:
-            quota.take(-1)
+        if quota.policy in FAILURES:
+            if not was_wrong:
+                quota.take(-1)
+            _counts().in_flight.remove(quota)
         is_sign_in = quota.policy == "sign_in_failures" and request.endpoint == SIGN_IN
         if is_sign_in and response.status_code == HTTPStatus.OK:
             _remember(quota.key)

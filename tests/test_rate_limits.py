@@ -17,7 +17,7 @@ from api.errors import RETRY_AFTER_SECONDS
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
 from tests.problems import assert_problem
-from tests.races import at_once
+from tests.races import at_once, meanwhile
 from tests.server import free_port, running_server, wait_until_open
 from tests.statements import recorded_statements
 
@@ -371,6 +371,21 @@ class TestSignIn:
         response = sign_in(app, "ann", "a guess", "192.0.2.1")
 
         assert response.status_code == 429
+
+    def test_with_the_right_password_is_refused_for_moments_while_others_are_answered(
+        self, limited: Limited, make: Factory
+    ) -> None:
+        make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year")
+        twins: list[TestResponse] = []
+
+        with meanwhile(app, lambda: twins.append(sign_in(app, "ann"))):
+            first = sign_in(app, "ann")
+        later, wrong, after_that = sign_in(app, "ann"), sign_in(app, "ann", "a guess"), sign_in(app, "ann")
+
+        assert statuses(first, *twins, later, wrong, after_that) == [200, 429, 200, 401, 429]
+        assert twins[0].headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
+        assert int(after_that.headers["Retry-After"]) > RETRY_AFTER_SECONDS
 
 
 class TestPasswordBelowMe:
