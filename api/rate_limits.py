@@ -20,6 +20,7 @@ from redis.retry import Retry
 
 from api.auth import access_claims, basic, folded_name
 from api.errors import RETRY_AFTER_SECONDS, Problem
+from api.models import User
 
 UNLIMITED = frozenset({"docs", "health"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -71,6 +72,10 @@ class Quota(NamedTuple):
         stats = _counts().ask(lambda counter: counter.get_window_stats(self.limit, self.policy, self.key))
         seconds = math.ceil(stats.reset_time - time.time())
         return min(stats.remaining, self.limit.amount), max(seconds, 0)
+
+    def clear(self) -> None:
+        """Give back all that was taken."""
+        _counts().ask(lambda counter: counter.clear(self.limit, self.policy, self.key))
 
 
 class Memory(MemoryStorage):
@@ -167,6 +172,8 @@ def _settle(response: Response) -> Response:
         is_sign_in = quota.policy == "sign_in_failures" and request.endpoint == SIGN_IN
         if is_sign_in and response.status_code == HTTPStatus.OK:
             _remember(quota.key)
+    if "recovered" in g:
+        _recover(g.recovered)
     if quotas and "RateLimit" not in response.headers:
         response.headers.update(_fields(quotas))
     return response
@@ -187,16 +194,31 @@ def _quotas() -> Iterator[Quota]:
         yield Quota(BY_ADDRESS[request.endpoint], address)
         sent = basic.get_auth() if request.endpoint == SIGN_IN else None
         if sent and sent.username:
-            name = sha256(folded_name(sent.username).encode()).hexdigest()
-            place = f"{name} {address}"
-            yield Quota("sign_in_failures", place)
-            if not _is_known(place):
-                yield Quota("account_failures", name)
+            here, everywhere = _failures(sent.username)
+            yield here
+            if not _is_known(here.key):
+                yield everywhere
     else:
         account = _account()
         yield Quota("writes", account or address)
         if account and request.endpoint in WRONG_PASSWORD:
             yield Quota("sign_in_failures", account)
+
+
+def _failures(name: str) -> tuple[Quota, Quota]:
+    """Return the quotas of wrong passwords for a name: from the caller's address, and from everywhere."""
+    hashed = sha256(folded_name(name).encode()).hexdigest()
+    return Quota("sign_in_failures", f"{hashed} {_address()}"), Quota("account_failures", hashed)
+
+
+def _recover(user: User) -> None:
+    """Forget the wrong passwords for somebody who has proven to be the owner of an account."""
+    Quota("sign_in_failures", _account_key(user.id)).clear()
+    for name in (user.username, user.email):
+        here, everywhere = _failures(name)
+        here.clear()
+        everywhere.clear()
+        _remember(here.key)
 
 
 def _remember(place: str) -> None:
@@ -212,7 +234,11 @@ def _account() -> str | None:
     """Return whose access token came with the request, if it is good by its signature."""
     sent = request.authorization
     claims = access_claims(sent.token) if sent and sent.type == "bearer" and sent.token else None
-    return f"account {claims[3]}" if claims else None
+    return _account_key(claims[3]) if claims else None
+
+
+def _account_key(user_id: int) -> str:
+    return f"account {user_id}"
 
 
 def _address() -> str:

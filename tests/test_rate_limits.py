@@ -16,6 +16,7 @@ from api import rate_limits
 from api.errors import RETRY_AFTER_SECONDS
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
+from tests.mailbox import Mailbox
 from tests.problems import assert_problem
 from tests.races import at_once, meanwhile
 from tests.server import free_port, running_server, wait_until_open
@@ -23,6 +24,7 @@ from tests.statements import recorded_statements
 
 Limited = Callable[..., Flask]
 
+RESET = "A new password for Microblog"
 YEAR = 360 * 24 * 3600  # As the library has it.
 NEW_PASSWORD = "7 blue bicycles"
 # What must have the current password.
@@ -466,6 +468,69 @@ class TestPasswordBelowMe:
         at_the_door = [sign_in(app, "ann"), sign_in(app, "ann", "a guess"), sign_in(app, "ann")]
 
         assert statuses(*guesses, *at_the_door) == [403, 429, 200, 401, 429]
+
+
+class TestPasswordReset:
+    @pytest.fixture
+    def guessed(self, limited: Limited, make: Factory, mailbox: Mailbox) -> Flask:
+        """A service where ann's limits are used up, for both her names, at home and everywhere."""
+        ann = make.user("ann")
+        app = limited(
+            RATE_LIMIT_SIGN_IN_FAILURES="1/year", RATE_LIMIT_ACCOUNT_FAILURES="2/year", MAIL_URL=mailbox.url
+        )
+        for name in (ann.username, ann.email):
+            sign_in(app, name, "a guess", "192.0.2.1")
+            sign_in(app, name, "a guess", "198.51.100.1")
+        ContractClient(app).delete("/me", json={"password": "a guess"}, headers=ann.signed_in)
+        ContractClient(app).post("/password-resets", json={"email": ann.email})
+        return app
+
+    def redeem(self, app: Flask, token: str) -> TestResponse:
+        """Choose a new password, at home."""
+        sent = {"token": token, "new_password": NEW_PASSWORD}
+        return ContractClient(app).post("/password-resets/redeem", json=sent, **at("192.0.2.1"))
+
+    @pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.2"])
+    @pytest.mark.parametrize("name", ["ann", "ann@example.com"])
+    def test_lets_the_owner_sign_in_again(
+        self, guessed: Flask, mailbox: Mailbox, name: str, address: str
+    ) -> None:
+        before = sign_in(guessed, name, NEW_PASSWORD, address)
+
+        redeemed = self.redeem(guessed, mailbox.token(RESET))
+        after = sign_in(guessed, name, NEW_PASSWORD, address)
+
+        assert statuses(before, redeemed, after) == [429, 204, 200]
+
+    def test_lets_the_owner_change_the_account_again(self, guessed: Flask, mailbox: Mailbox) -> None:
+        self.redeem(guessed, mailbox.token(RESET))
+        pair = sign_in(guessed, "ann", NEW_PASSWORD)
+
+        headers = {"Authorization": f"Bearer {pair.json['access_token']}"}
+        response = ContractClient(guessed).delete("/me", json={"password": NEW_PASSWORD}, headers=headers)
+
+        assert response.status_code == 204
+
+    @pytest.mark.parametrize("name", ["ann", "ann@example.com"])
+    def test_makes_the_place_known_to_the_account(self, guessed: Flask, mailbox: Mailbox, name: str) -> None:
+        self.redeem(guessed, mailbox.token(RESET))
+
+        guesses = [sign_in(guessed, name, "a guess", f"198.51.100.{number}") for number in (2, 3, 4)]
+        here, elsewhere = (sign_in(guessed, name, NEW_PASSWORD, f"192.0.2.{number}") for number in (1, 2))
+
+        assert statuses(*guesses, here, elsewhere) == [401, 401, 429, 200, 429]
+
+    def test_leaves_who_guesses_elsewhere_where_they_were(self, guessed: Flask, mailbox: Mailbox) -> None:
+        redeemed = self.redeem(guessed, mailbox.token(RESET))
+
+        guesser, other = (sign_in(guessed, "ann", "a guess", f"198.51.100.{number}") for number in (1, 2))
+
+        assert statuses(redeemed, guesser, other) == [204, 429, 401]
+
+    def test_changes_nothing_if_it_is_refused(self, guessed: Flask) -> None:
+        refused = self.redeem(guessed, "nonsense")
+
+        assert statuses(refused, sign_in(guessed, "ann")) == [403, 429]
 
 
 def test_registrations_are_limited_by_address(limited: Limited) -> None:

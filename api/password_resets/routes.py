@@ -1,6 +1,6 @@
 """Password resets: a new password for whoever reads the account's mail."""
 
-from flask import Blueprint
+from flask import Blueprint, g
 from sqlalchemy import delete
 
 from api.auth import passwords
@@ -34,8 +34,8 @@ def create_password_reset(fields: dict[str, str]) -> None:
 def redeem_password_reset(fields: dict[str, str]) -> None:
     """Choose a new password.
 
-    Takes the token that was mailed, and ends all sessions of the account. A password that is refused leaves
-    the token as it is.
+    Takes the token that was mailed, and ends all sessions of the account. Whoever was told that there were
+    too many wrong passwords can sign in now. A password that is refused leaves the token as it is.
     """
     token, new_password = fields["token"], fields["new_password"]
     ensure_token(PASSWORD_RESET, token)
@@ -47,3 +47,4 @@ def redeem_password_reset(fields: dict[str, str]) -> None:
     user.password_hash = password_hash
     db.session.execute(delete(Session).where(Session.user_id == user.id))
     db.session.commit()
+    g.recovered = user  # Their failures to sign in are forgotten (`api.rate_limits`).
