@@ -222,8 +222,11 @@ def _recover(user: User) -> None:
 
 
 def _remember(place: str) -> None:
-    """Remember that somebody has signed in from an address."""
-    _counts().ask(lambda counter: counter.storage.incr(f"known {place}", KNOWN_SECONDS))
+    """Remember, from now on, that somebody has signed in from an address."""
+    key = f"known {place}"
+    # A key that is there keeps the expiry that it was made with.
+    _counts().ask(lambda counter: counter.storage.clear(key))
+    _counts().ask(lambda counter: counter.storage.incr(key, KNOWN_SECONDS))
 
 
 def _is_known(place: str) -> bool:

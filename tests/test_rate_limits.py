@@ -2,9 +2,10 @@
 
 import shutil
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ Limited = Callable[..., Flask]
 RESET = "A new password for Microblog"
 YEAR = 360 * 24 * 3600  # As the library has it.
 NEW_PASSWORD = "7 blue bicycles"
+needs_redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="there is no redis-server")
 # What must have the current password.
 ASKING = [
     ("PUT", "/me/password"),
@@ -59,6 +61,38 @@ def sign_in(app: Flask, name: str, password: str = PASSWORD, address: str = "192
 def statuses(*responses: TestResponse) -> list[int]:
     """Return how requests were answered."""
     return [response.status_code for response in responses]
+
+
+class Redis:
+    """A Redis server of our own, on one port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:  # pragma: no cover -- needs redis-server
+        """Start it, and stop it."""
+        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "dir": self._folder}
+        command = [
+            "redis-server",
+            *(str(word) for name, value in options.items() for word in (f"--{name}", value)),
+        ]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_until_open(self._port)
+                yield
+            finally:
+                process.terminate()
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=needs_redis)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where requests are counted: in the process, then in a Redis."""
+    redis = Redis(tmp_path)
+    with redis.running() if request.param == "redis" else nullcontext():
+        yield redis.url if request.param == "redis" else "memory://"
 
 
 class TestFields:
@@ -363,6 +397,22 @@ class TestSignIn:
         assert statuses(*guesses) == [401, 401, 401, 429, 429]
         assert statuses(before, here, elsewhere) == [200, 200, 429]
 
+    def test_is_open_where_the_owner_signed_in_since(
+        self, limited: Limited, make: Factory, store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make.user("ann")
+        app = limited(RATE_LIMIT_ACCOUNT_FAILURES="1/year", RATELIMIT_STORAGE_URL=store)
+        with monkeypatch.context() as patch:
+            patch.setattr(rate_limits, "KNOWN_SECONDS", 1)
+            first = sign_in(app, "ann")
+        again = sign_in(app, "ann")
+        time.sleep(1.1)  # What the first one left is over.
+
+        guess = sign_in(app, "ann", "a guess", "198.51.100.1")
+        here, elsewhere = sign_in(app, "ann"), sign_in(app, "ann", address="192.0.2.2")
+
+        assert statuses(first, again, guess, here, elsewhere) == [200, 200, 401, 200, 429]
+
     @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET"])
     def test_is_not_what_other_methods_do(self, limited: Limited, make: Factory, method: str) -> None:
         make.user("ann")
@@ -472,11 +522,14 @@ class TestPasswordBelowMe:
 
 class TestPasswordReset:
     @pytest.fixture
-    def guessed(self, limited: Limited, make: Factory, mailbox: Mailbox) -> Flask:
+    def guessed(self, limited: Limited, make: Factory, mailbox: Mailbox, store: str) -> Flask:
         """A service where ann's limits are used up, for both her names, at home and everywhere."""
         ann = make.user("ann")
         app = limited(
-            RATE_LIMIT_SIGN_IN_FAILURES="1/year", RATE_LIMIT_ACCOUNT_FAILURES="2/year", MAIL_URL=mailbox.url
+            RATE_LIMIT_SIGN_IN_FAILURES="1/year",
+            RATE_LIMIT_ACCOUNT_FAILURES="2/year",
+            RATELIMIT_STORAGE_URL=store,
+            MAIL_URL=mailbox.url,
         )
         for name in (ann.username, ann.email):
             sign_in(app, name, "a guess", "192.0.2.1")
@@ -556,31 +609,7 @@ def test_without_redis_requests_are_served_and_counted_and_it_is_logged_once(
     assert "a-secret" not in caplog.text
 
 
-class Redis:
-    """A Redis server of our own, on one port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}"
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Start it, and stop it."""
-        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "dir": self._folder}
-        command = [
-            "redis-server",
-            *(str(word) for name, value in options.items() for word in (f"--{name}", value)),
-        ]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            try:
-                wait_until_open(self._port)
-                yield
-            finally:
-                process.terminate()
-
-
-@pytest.mark.skipif(not shutil.which("redis-server"), reason="there is no redis-server")
+@needs_redis
 class TestRedis:  # pragma: no cover -- needs redis-server
     def test_counts_for_several_processes_exactly(self, tmp_path: Path) -> None:
         redis = Redis(tmp_path)
