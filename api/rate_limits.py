@@ -16,6 +16,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from api.auth import access_claims, basic, folded_name
@@ -102,8 +103,9 @@ class Counts:
         options: Any = {
             "socket_timeout": REDIS_TIMEOUT_SECONDS,
             "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-            # A connection that broke is made anew at once. The library's own way is to try for seconds.
-            "retry": Retry(NoBackoff(), 1),
+            # A connection that broke is made anew at once; one that hangs is not waited for twice. The
+            # library's own way is to try for seconds.
+            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         }
         self._own = Counter(Memory())
         self._shared = self._own

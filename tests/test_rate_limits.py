@@ -1,6 +1,7 @@
 """How often callers may ask: who is counted together, what it costs, and what they are told."""
 
 import shutil
+import socket
 import subprocess
 import time
 from base64 import b64encode
@@ -607,6 +608,24 @@ def test_without_redis_requests_are_served_and_counted_and_it_is_logged_once(
     assert statuses(*responses) == [200, 200, 200, 429]
     assert caplog.text.count("Redis is away") == 1
     assert "a-secret" not in caplog.text
+
+
+def test_redis_is_asked_once_if_it_does_not_answer(
+    limited: Limited, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        client = ContractClient(limited(RATE_LIMIT_READS="1/year", RATELIMIT_STORAGE_URL=url))
+
+        responses = [client.get("/posts") for _ in range(2)]
+
+        silent.setblocking(False)
+        connection, _ = silent.accept()
+        connection.close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert statuses(*responses) == [200, 429]
+    assert caplog.text.count("Redis is away") == 1
 
 
 @needs_redis
