@@ -14,6 +14,8 @@ from tests.conftest import DATABASES
 from tests.contract import CONTRACT, CONTRACT_FILE
 from tests.problems import assert_problem
 
+PATHS = ["/openapi.yaml", "/openapi.json", "/docs", "/docs/problems", "/docs/docs.css"]
+
 
 @pytest.fixture
 def site(migrated_app: Flask) -> FlaskClient:
@@ -34,15 +36,15 @@ class TestDocument:
         assert response.content_type == "application/json"
         assert orjson.loads(response.data) == CONTRACT == yaml.safe_load(CONTRACT_FILE.read_bytes())
 
-    @pytest.mark.parametrize("path", ["/openapi.yaml", "/openapi.json", "/docs", "/docs/problems"])
+    @pytest.mark.parametrize("path", PATHS)
     def test_is_not_sent_again_to_who_has_it(self, site: FlaskClient, path: str) -> None:
-        etag = site.get(path).headers["ETag"]
+        with site.get(path) as first:
+            etag = first.headers["ETag"]
 
-        response = site.get(path, headers={"If-None-Match": etag})
-
-        assert response.status_code == 304
-        assert response.data == b""
-        assert response.headers["ETag"] == etag
+        with site.get(path, headers={"If-None-Match": etag}) as response:
+            assert response.status_code == 304
+            assert response.data == b""
+            assert response.headers["ETag"] == etag
 
 
 class TestPages:
@@ -74,8 +76,9 @@ class TestPages:
         assert response.content_type == "application/problem+json"
 
 
-def test_a_condition_that_does_not_hold_is_a_problem(site: FlaskClient) -> None:
-    response = site.get("/openapi.json", headers={"If-Match": '"another"'})
+@pytest.mark.parametrize("path", PATHS)
+def test_a_condition_that_does_not_hold_is_a_problem(site: FlaskClient, path: str) -> None:
+    response = site.get(path, headers={"If-Match": '"another"'})
 
     assert_problem(response, 412, "precondition_failed")
 

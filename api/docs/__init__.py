@@ -55,7 +55,7 @@ def init_app(app: Flask, prefix: str) -> None:
 
     @docs.get(f"/docs/<any({','.join(repr(name) for name in ASSETS)}):name>")
     def docs_asset(name: str) -> Response:
-        return send_from_directory(ASSETS[name], name, max_age=86_400)
+        return _cacheable(send_from_directory(ASSETS[name], name, max_age=86_400))
 
     app.register_blueprint(docs)
 
@@ -67,9 +67,10 @@ def _page(template: str, **context: object) -> Response:
 
 
 def _cacheable(response: Response) -> Response:
-    response.headers["Cache-Control"] = "public, no-cache"
+    response.headers.setdefault("Cache-Control", "public, no-cache")
     response.add_etag()
     response.make_conditional(request)
     if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        response.close()  # It may be a file.
         abort(response.status_code)
     return response
