@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from http import HTTPMethod
 from time import perf_counter
 
 import orjson
@@ -39,7 +40,8 @@ def _write(response: Response) -> Response:
     line = {
         "time": utc_now(),
         "request_id": g.request_id,
-        "method": request.method,
+        # Any word can be sent for a method, of any length.
+        "method": request.method if request.method in HTTPMethod.__members__ else None,
         "route": request.url_rule and request.url_rule.rule,
         "status": response.status_code,
         "milliseconds": round(1000 * (perf_counter() - g.began), 2),

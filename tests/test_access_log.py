@@ -119,6 +119,18 @@ def test_it_has_the_unknown_addresses_too_but_not_what_they_were(client: Contrac
     assert not {"nothing", "secret"} & set(str(line).split())
 
 
+@pytest.mark.parametrize(
+    ("method", "logged"), [("DELETE", "DELETE"), ("TRACE", "TRACE"), ("GOT", None), ("Z" * 3000, None)]
+)
+def test_it_has_the_methods_that_there_are(
+    client: ContractClient, lines: Any, method: str, logged: str | None
+) -> None:
+    client.open("/posts", method=method)
+
+    (line,) = lines()
+    assert (line["method"], line["status"]) == (logged, 405)
+
+
 def test_it_has_nothing_that_people_sent(client: ContractClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="microblog.access")
 
