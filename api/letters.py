@@ -53,12 +53,12 @@ class MailedToken(Text):
 
 
 class Kind(NamedTuple):
-    """A kind of letter. One with a token has the operation that takes it, and the setting for a page."""
+    """A kind of letter. One with a token has the endpoint that takes it, and the setting for a page."""
 
     name: str
     subject: str
     text: str
-    path: str = ""
+    endpoint: str = ""
     page_setting: str = ""
 
 
@@ -72,7 +72,7 @@ Microblog.
 {request}
 
 If it was not you, there is nothing to do: your password stays as it is.""",
-    "/password-resets/redeem",
+    "password_resets.redeem_password_reset",
     "PASSWORD_RESET_URL",
 )
 EMAIL_VERIFICATION = Kind(
@@ -85,7 +85,7 @@ your account on Microblog has this e-mail address. Is it yours?
 
 If you have no account there, somebody mistyped an address, and there is
 nothing to do.""",
-    "/email-verifications/redeem",
+    "email_verifications.redeem_email_verification",
     "EMAIL_VERIFICATION_URL",
 )
 EMAIL_CHANGE = Kind(
@@ -152,12 +152,12 @@ def _write(kind: Kind, to_whom: ColumnElement[bool], email: str | None) -> Mail 
             email=to.lower(),
             kind=kind.name,
             user_id=user.id,
-            token_hash=_hash(token) if kind.path else None,
+            token_hash=_hash(token) if kind.endpoint else None,
             written_at=now,
         )
     )
     db.session.commit()
-    text = kind.text.format(request=_request(kind, token))
+    text = kind.text.format(request=_request(kind, token) if kind.endpoint else "")
     return Mail(to, kind.subject, LETTER.format(username=user.username, text=text))
 
 
@@ -166,7 +166,8 @@ def _request(kind: Kind, token: str) -> str:
     page = current_app.config.get(kind.page_setting)
     if page:
         return WITH_PAGE.format(page=page.replace("{token}", token))
-    return WITHOUT_PAGE.format(token=token, path=kind.path)
+    path = current_app.url_map.bind("").build(kind.endpoint)
+    return WITHOUT_PAGE.format(token=token, path=path)
 
 
 def _owner_of(kind: Kind, token: str) -> Select[User]:

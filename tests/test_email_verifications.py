@@ -53,7 +53,7 @@ class TestCreateEmailVerification:
         (received,) = mailbox.received()
         assert received.to == ["bob@example.com"]
         assert received.text.startswith("Hello bob,\n\nyour account on Microblog has this e-mail address.")
-        assert "POST /email-verifications/redeem" in received.text
+        assert "POST /api/v1/email-verifications/redeem." in received.text
         assert redeem(client, mailbox.token(VERIFY)).status_code == 204
         assert client.get("/me", headers=bearer(sign_in(client, "bob"))).json["email_verified_at"]
 

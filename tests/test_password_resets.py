@@ -89,7 +89,7 @@ class TestCreatePasswordReset:
         assert received.message.get_content_type() == "text/plain"
         assert received.subject == SUBJECT
         assert received.text.startswith("Hello ann,\n\nsomebody, we hope you, asked for a new password")
-        assert "POST /password-resets/redeem" in received.text
+        assert "POST /api/v1/password-resets/redeem." in received.text
         assert received.text.endswith("\nMicroblog\n")
 
     def test_gives_the_page_of_the_front_end(
