@@ -9,7 +9,7 @@ import orjson
 from flask import current_app, g, request
 from marshmallow import Schema
 
-from api.errors import InputError, Problem
+from api.errors import Problem, header_problem
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
@@ -69,6 +69,5 @@ def _tags(header: str) -> set[str] | None:
         return {text}
     tags = set(re.findall(ENTITY_TAG, text)) if LIST_OF_TAGS.fullmatch(text) else set()
     if not tags:
-        wrong = InputError("header", header, "wrong_format", 'Must be * or tags in quotes: "abc", "def".')
-        raise Problem("invalid_input", errors=[wrong])
+        raise header_problem(header, "wrong_format", 'Must be * or tags in quotes: "abc", "def".')
     return tags

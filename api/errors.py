@@ -176,6 +176,11 @@ def member_problem(code: str, member: str) -> Problem:
     return Problem(code, errors=[InputError("pointer", f"/{member}", code, kind.detail)])
 
 
+def header_problem(name: str, code: str, detail: str) -> Problem:
+    """Return a problem that is about one header of the request."""
+    return Problem("invalid_input", errors=[InputError("header", name, code, detail)])
+
+
 def unavailable() -> Problem:
     """Return the answer of a service that is out of order for now."""
     return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

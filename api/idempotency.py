@@ -12,11 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from api.database import db, utc_now
 from api.endpoint import View, operation_of
-from api.errors import RETRY_AFTER_SECONDS, InputError, Problem
+from api.errors import RETRY_AFTER_SECONDS, InputError, Problem, header_problem
 from api.models import IdempotencyKey
 from api.rows import caller_id
 from api.signing import keyed_hash
 
+HEADER = "Idempotency-Key"
 LIFE = timedelta(hours=24)
 PURGED_AT_ONCE = 100
 
@@ -68,23 +69,20 @@ def _once(answer: Callable[[], Response]) -> Response:
         else:
             return response
     if first.fingerprint != fingerprint:
-        raise Problem("idempotency_key_reused", errors=[_wrong("reused", "Used for another request.")])
+        reused = InputError("header", HEADER, "reused", "Used for another request.")
+        raise Problem("idempotency_key_reused", errors=[reused])
     return make_response(first.body, first.status, {**first.headers, "Idempotency-Replayed": "true"})
 
 
 def _key() -> str | None:
-    text = request.headers.get("Idempotency-Key")
+    text = request.headers.get(HEADER)
     if text is None:
         return None
     found = KEY.fullmatch(text)
     if found is None:
         detail = "Must be 1 to 255 visible ASCII characters, best in quotes."
-        raise Problem("invalid_input", errors=[_wrong("wrong_format", detail)])
+        raise header_problem(HEADER, "wrong_format", detail)
     return found["bare"] or re.sub(r"\\(.)", r"\1", found["quoted"])
-
-
-def _wrong(code: str, detail: str) -> InputError:
-    return InputError("header", "Idempotency-Key", code, detail)
 
 
 def _ensure_alone(hashed: bytes) -> None:
