@@ -64,7 +64,10 @@ class Config:
     )
     RATE_LIMIT_READS: str = setting("600/minute", "Reads of a caller: an account, or else an address.")
     RATE_LIMIT_WRITES: str = setting("120/minute", "Writes of a caller.")
-    RATE_LIMIT_SIGN_IN: str = setting("60/minute", "Sign-ins and renewals of tokens from an address.")
+    RATE_LIMIT_SIGN_IN: str = setting(
+        "60/minute",
+        "Sign-ins, renewals of tokens, password resets and redeemed mail tokens from an address.",
+    )
     RATE_LIMIT_SIGN_IN_FAILURES: str = setting(
         "10/15 minutes", "Wrong passwords for a name from an address, and below `/me` for an account."
     )

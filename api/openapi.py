@@ -30,8 +30,8 @@ Users and posts. Anybody may read; whoever signs in may write.
   `errors` names the values that are wrong.
 - Ids are whole numbers below 2^63. Moments are RFC 3339 in UTC. Lengths of text count code points after NFC
   normalisation.
-- Every answer says how much more you may ask, in `RateLimit-Policy` and `RateLimit`; too much is a 429 with
-  `Retry-After`.
+- Every answer of an operation says how much more you may ask, in `RateLimit-Policy` and `RateLimit`; too much
+  is a 429 with `Retry-After`. A 304 counts like any other. Preflights (CORS) do not.
 - `X-Request-Id`, 1 to 128 letters, digits, `.`, `_` and `-`, names a request, in its answer and in the
   service's log; a request that has none is given one. `traceparent` (W3C Trace Context) goes into the log.
 - Pages of origins that the service allows may call it (CORS). They had better keep the refresh token in the
@@ -78,6 +78,7 @@ REQUEST_HEADERS = {
     ),
 }
 ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
+IDEMPOTENCY = {"in_progress", "idempotency_key_reused"}
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -241,22 +242,27 @@ def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any
     if _has_304(operation, rule):
         responses["304"] = "NotModified"
     for failure in sorted(operation.failures | {429} | ({404} if rule.arguments else set())):
-        name = phrase(failure).replace(" ", "")
+        is_idempotent = operation.is_idempotent and failure in {KINDS[code].status for code in IDEMPOTENCY}
+        name = ("Idempotent" if is_idempotent else "") + phrase(failure).replace(" ", "")
         if name not in spec.components.responses:
-            spec.components.response(name, _problem(failure))
+            spec.components.response(name, _problem(failure, is_idempotent=is_idempotent))
         responses[str(failure)] = name
     return {**responses, "default": "Problem"}
 
 
-def _problem(*statuses: int) -> dict[str, Any]:
-    """Return an error's answer; its examples are all the problems that have the statuses, by code."""
-    kinds = [kind for kind in KINDS.values() if kind.status in statuses]
+def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
+    """Return an error's answer; its examples are all the problems that have the statuses, by code.
+
+    Those that are about an `Idempotency-Key` are only where there may be one.
+    """
+    left_out = set() if is_idempotent else IDEMPOTENCY
+    kinds = [kind for kind in KINDS.values() if kind.status in statuses and kind.code not in left_out]
     examples = {kind.code: {"value": kind.document("5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f")} for kind in kinds}
     if "invalid_input" in examples:
         too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
         examples["invalid_input"]["value"]["errors"] = [{"pointer": "/body", **too_long}]
     headers = {name: name for name in ALWAYS}
-    if {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} & set(statuses):
+    if {"in_progress", "too_many_requests", "unavailable"} & examples.keys():
         headers["Retry-After"] = "Retry-After"
     if HTTPStatus.PRECONDITION_FAILED in statuses:
         headers["ETag"] = "ETag"

@@ -107,6 +107,25 @@ class TestEveryOperation:
         assert expected <= answers.keys()
         assert all(set(answer) == {"$ref"} for status, answer in answers.items() if status[0] != "2")
 
+    def test_speaks_of_idempotency_keys_where_they_work(
+        self, method: str, path: str, operation: dict[str, Any]
+    ) -> None:
+        takes_them = "Idempotency-Key" in {parameter["name"] for parameter in operation["parameters"]}
+        answers = {status: resolve(answer) for status, answer in operation["responses"].items()}
+
+        examples = {
+            code
+            for answer in answers.values()
+            for content in answer.get("content", {}).values()
+            for code in content.get("examples", {})
+        }
+        may_be_repeated = {status for status, answer in answers.items() if "Retry-After" in answer["headers"]}
+
+        assert examples & {"in_progress", "idempotency_key_reused"} == (
+            {"in_progress", "idempotency_key_reused"} if takes_them else set()
+        )
+        assert may_be_repeated == {"429", "default"} | ({"409"} if takes_them else set())
+
     def test_puts_path_parameters_first_and_optional_ones_last(
         self, method: str, path: str, operation: dict[str, Any]
     ) -> None:
