@@ -1,11 +1,14 @@
 """The one place where the parts meet; read from top to bottom."""
 
 import re
-from uuid import uuid4
+from functools import cached_property
+from secrets import token_hex
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import SessionInterface
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
+from werkzeug.datastructures import Authorization
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import access_log, auth, body, cli, cors, database, docs, errors, health, mail, rate_limits
@@ -27,6 +30,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 def create_app(config: Config | None = None) -> Flask:
     """Return the application, with the settings given or else those of the environment."""
     app = Microblog(__name__, static_folder=None)
+    app.session_interface = NoSession()
     app.config.from_object(config or Config.from_environment())
 
     # An address is written in one way: with a slash too many it is not found, rather than redirected.
@@ -34,8 +38,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"int": IdConverter, "username": UsernameConverter}
 
-    proxies: int = app.config["TRUSTED_PROXIES"]
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+    if proxies := app.config["TRUSTED_PROXIES"]:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
 
     app.before_request(_name_request)
     app.after_request(_add_headers)
@@ -56,6 +60,25 @@ def create_app(config: Config | None = None) -> Flask:
     return app
 
 
+class NoSession(SessionInterface):
+    """No `flask.session`: tokens are all that is kept of who calls."""
+
+    def open_session(self, _app: Flask, _request: Request) -> None:
+        """Look for no cookie."""
+
+
+class ApiRequest(Request):
+    """A request whose credentials may be anything."""
+
+    @cached_property
+    def authorization(self) -> Authorization | None:
+        """The `Authorization` header; None if it cannot be read (Werkzeug raises if it is not ASCII)."""
+        try:
+            return Authorization.from_header(self.headers.get("Authorization"))
+        except ValueError:
+            return None
+
+
 class ApiResponse(Response):
     """An answer has a content type only if it is said which."""
 
@@ -65,6 +88,7 @@ class ApiResponse(Response):
 class Microblog(Flask):
     """A Flask application that does again what the database gave up."""
 
+    request_class = ApiRequest
     response_class = ApiResponse
 
     def dispatch_request(self) -> ResponseReturnValue:
@@ -85,7 +109,7 @@ class Microblog(Flask):
 def _name_request() -> None:
     """Take the name that the caller, or a proxy, gave the request, or give it one."""
     theirs = request.headers.get("X-Request-Id", "")
-    g.request_id = theirs if REQUEST_ID.fullmatch(theirs) else uuid4().hex
+    g.request_id = theirs if REQUEST_ID.fullmatch(theirs) else token_hex(16)
 
 
 def _add_headers(response: Response) -> Response:

@@ -2,19 +2,21 @@
 
 import time
 import unicodedata
+from datetime import datetime
 from functools import wraps
 from typing import Any, NoReturn, cast
 
 from flask import Flask, current_app, g, request
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
-from sqlalchemy import CursorResult, select, update
-from sqlalchemy.orm import contains_eager
+from sqlalchemy import CursorResult, Select, select, update
 
 from api.database import db, utc_now
 from api.endpoint import View, operation_of
 from api.errors import Problem, member_problem
 from api.models import Post, Session, User
+from api.models.session import created_at_of
 from api.passwords import Passwords
+from api.prepared import prepared
 from api.schema import CONTROL_CHARACTER, normal_email
 from api.signing import signed_values
 
@@ -67,19 +69,27 @@ def token_optional(view: View) -> View:
     return wrapper
 
 
+def current_user_id() -> int:
+    """Return the id of who is calling."""
+    return cast("int", g.user_id)
+
+
+def current_session_id() -> int:
+    """Return the id of the session that the caller's token is of."""
+    return cast("int", g.session_id)
+
+
 def current_user() -> User:
-    """Return who is calling."""
-    return cast("User", g.flask_httpauth_user)
-
-
-def current_session() -> Session:
-    """Return the session of the caller's token."""
-    return cast("Session", g.session)
+    """Return who is calling. Refuses those whose account has ended since their token was checked."""
+    user = db.session.get(User, current_user_id())
+    if user is None:
+        raise invalid_token()
+    return user
 
 
 def ensure_author(post: Post) -> None:
     """Refuse callers who did not write the post."""
-    if post.user_id != current_user().id:
+    if post.user_id != current_user_id():
         raise Problem("forbidden")
 
 
@@ -88,10 +98,10 @@ def locked_user() -> User:
 
     Refuses those whose account or session has ended since their token was checked.
     """
-    mine = select(User).where(User.id == current_user().id).with_for_update()
+    mine = select(User).where(User.id == current_user_id()).with_for_update()
     user = db.session.scalar(mine, execution_options={"populate_existing": True})
     # In a statement of its own, to see what the lock waited for.
-    session = select(Session.id).where(Session.id == current_session().id)
+    session = select(Session.id).where(Session.id == current_session_id())
     if user is None or db.session.scalar(session) is None:
         raise invalid_token()
     return user
@@ -113,7 +123,9 @@ def access_claims(token: str) -> list[int] | None:
 
     None if it was not signed here, or has expired. Whether its session goes on, only the database knows.
     """
-    claims = signed_values(ACCESS_TOKEN, token, 4)
+    if "claims" not in g:  # Who limits rates has asked before.
+        g.claims = signed_values(ACCESS_TOKEN, token, 4)
+    claims: list[int] | None = g.claims
     return claims if claims and claims[2] > time.time() else None
 
 
@@ -135,8 +147,8 @@ def _scheme() -> str:
 
 
 @basic.verify_password
-def _user_with_password(name: str, password: str) -> User | None:
-    """Return the user if the password is theirs, with the transaction open that their row is locked in."""
+def _id_with_password(name: str, password: str) -> int | None:
+    """Return whose name and password these are, with the transaction open that their row is locked in."""
     name = folded_name(name)
     # flask-httpauth reads credentials whatever their scheme is called.
     if not name or not name.isascii() or _scheme() != "basic" or CONTROL_CHARACTER.search(name):
@@ -155,7 +167,11 @@ def _user_with_password(name: str, password: str) -> User | None:
     # Had the hash been changed since it was read, this would find no row: then all begins again.
     claim = update(User).where(User.id == user.id, User.password_hash == password_hash)
     claimed = cast("CursorResult[Any]", db.session.execute(claim.values(password_hash=new_hash)))
-    return user if claimed.rowcount else _user_with_password(name, password)
+    if not claimed.rowcount:
+        again: int | None = _id_with_password(name, password)
+        return again
+    g.user_id = user.id
+    return current_user_id()
 
 
 @basic.error_handler
@@ -165,24 +181,25 @@ def _refuse_password(_status: int) -> NoReturn:
     raise Problem(code, headers=headers)
 
 
+@prepared
+def _whose(session_id: int, created_at: datetime, now: datetime) -> Select[int]:
+    """The id of the user whose session this is, if it goes on."""
+    is_it = (Session.id == session_id, Session.created_at == created_at)
+    return select(Session.user_id).where(*is_it, Session.expires_at > now)
+
+
 @bearer.verify_token
-def _user_with_token(token: str) -> User | None:
-    """Return whose token this is, if it is an access token and its session goes on."""
+def _id_with_token(token: str) -> int | None:
+    """Return the id of whose token this is, if it is an access token and its session goes on."""
     claims = access_claims(token)
     if claims is None:
         return None
-    session_id, origin, _, _ = claims
-    session = db.session.scalar(
-        select(Session)
-        .join(Session.user)
-        .options(contains_eager(Session.user))
-        .where(Session.id == session_id, Session.expires_at > utc_now())
-    )
-    if session is None or session.origin != origin:
+    g.session_id, origin, _, _ = claims
+    found = _whose(g.session_id, created_at_of(origin), utc_now()).rows()
+    if not found:
         return None
-    g.session = session
-    g.user_id = session.user_id
-    return session.user
+    [(g.user_id,)] = found
+    return current_user_id()
 
 
 @bearer.error_handler

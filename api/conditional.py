@@ -15,13 +15,9 @@ ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
 
 
-def digest(value: Any) -> str:
-    """Return 16 characters that stand for a value: for JSON, or rows of what JSON can be made of.
-
-    They are others under another secret, which ends the cursors in an answer as well.
-    """
-    secret: str = current_app.config["SECRET_KEY"]
-    made = blake2b(orjson.dumps(value, default=tuple), digest_size=12, key=secret.encode()[:64])
+def digest(value: Any, key: bytes = b"") -> str:
+    """Return 16 characters that stand for a value: for JSON, or rows of what JSON can be made of."""
+    made = blake2b(orjson.dumps(value, default=tuple), digest_size=12, key=key)
     return urlsafe_b64encode(made.digest()).decode()
 
 
@@ -29,12 +25,15 @@ def entity_tag(value: Any) -> str | None:
     """Return the `ETag` of an answer, given what changes whenever the answer does; None if it has none.
 
     A representation that has its tag as a member has a strong one. Lists, and answers with more than the
-    representation, have weak ones.
+    representation, have weak ones; these are others under another secret, which ends the cursors in them.
     """
     is_read = request.method in {"GET", "HEAD"}
     if isinstance(value, dict) and "etag" in value and not (is_read and g.get("expand")):
         return f'"{value["etag"]}"'
-    return f'W/"{digest(value)}"' if is_read else None
+    if not is_read:
+        return None
+    secret: str = current_app.config["SECRET_KEY"]
+    return f'W/"{digest(value, secret.encode()[:64])}"'
 
 
 def ensure_unchanged(row: object, schema: Schema) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from api.database import db
+from api.database import database_name, db
 from api.models import Follow, Like, Post, User
 
 Reply = aliased(Post)
@@ -23,7 +23,7 @@ def wrong_counters(*, repair: bool) -> dict[str, int]:
 
     Repairing lets nobody write meanwhile. The caller commits.
     """
-    if db.engine.dialect.name == "postgresql":
+    if database_name() == "postgresql":
         db.session.execute(text("SET LOCAL statement_timeout = 0"))
         if repair:
             db.session.execute(text("LOCK TABLE users, posts, follows, likes IN SHARE ROW EXCLUSIVE MODE"))

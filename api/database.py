@@ -89,10 +89,15 @@ FOR_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
 FOR_DELETE: dict[str, Any] = {"with_for_update": True}
 
 
+def database_name() -> str:
+    """Return which database it is, as SQLAlchemy calls it: `sqlite` or `postgresql`."""
+    return db.engine.dialect.name
+
+
 def insert_once(model: type[Base], **columns: Any) -> None:
     """Insert a row, unless there is one already that is unique in the same way."""
     dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    insert: Any = dialects[db.engine.dialect.name](model)
+    insert: Any = dialects[database_name()](model)
     db.session.execute(insert.values(**columns).on_conflict_do_nothing())
 
 
@@ -142,10 +147,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once, except for requests that only read.
+    """Take the write lock at once, except for requests that only read, whose statements stand alone.
 
     A transaction that reads first and then writes cannot wait for another writer on SQLite: it fails
     at once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
+    Each statement that reads sees what is committed then, as it does on PostgreSQL.
     """
     only_reads = has_request_context() and request.method in {"GET", "HEAD"}
-    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+    if not only_reads:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

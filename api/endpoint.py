@@ -11,13 +11,13 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import orjson
-from flask import Response, abort, g, make_response, request
+from flask import Response, abort, current_app, g, request
 from marshmallow import ValidationError
-from sqlalchemy import Select
 
 from api.body import json_object
 from api.conditional import entity_tag, is_known
 from api.errors import Problem, input_errors
+from api.prepared import Prepared
 from api.rows import Expand, caller_id, parts_of, read_shown
 from api.schema import BaseSchema, QuerySchema, refusal
 
@@ -74,7 +74,7 @@ def returns(
 ) -> Callable[[View], View]:
     """Answer with what the view returns, dumped with a schema (200); without one, with nothing (204).
 
-    A view returns a row, a page of a list, or a `Select` of one row, which is read just as the schema shows
+    A view returns a row, a page of a list, or a statement for one row, which is read just as the schema shows
     it (404 if there is none). It may return a pair: that, and headers. One that answers 201 gives `Location`;
     `headers` names others that it may give.
     """
@@ -98,7 +98,7 @@ def returns(
             result = view(*args, **kwargs)
             body, given = result if isinstance(result, tuple) else (result, {})
             if schema is None:
-                return make_response(b"", status, given)
+                return current_app.response_class(b"", status, given)
             return _answer(schema, body, status, given)
 
         return wrapper
@@ -117,14 +117,14 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
             audience = "public" if caller_id() is None else "private"
             headers["Cache-Control"] = f"{audience}, no-cache"
         if etag and is_known(etag):
-            return make_response(b"", HTTPStatus.NOT_MODIFIED, headers)
+            return current_app.response_class(b"", HTTPStatus.NOT_MODIFIED, headers)
     dumped = dump()
     headers = {"Content-Type": "application/json", **schema.headers(dumped), **headers}
-    return make_response(orjson.dumps(dumped), status, headers)
+    return current_app.response_class(orjson.dumps(dumped), status, headers)
 
 
 def _read(schema: BaseSchema, body: Any) -> tuple[Any, Callable[[], dict[str, Any]]]:
-    if isinstance(body, Select):
+    if isinstance(body, Prepared):
         shown, *_ = read_shown(body, schema) or abort(404)
         return shown, lambda: shown
     return schema.read(body)
@@ -141,6 +141,8 @@ def fails(*statuses: int) -> Callable[[View], View]:
 
 
 def _load_query(operation: Operation) -> Any:
+    if operation.query is None and not request.args:
+        return {}
     parameters = request.args.to_dict()
     try:
         for name, values in request.args.lists():

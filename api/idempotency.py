@@ -10,7 +10,7 @@ from flask import Response, g, make_response, request
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from api.database import db, utc_now
+from api.database import database_name, db, utc_now
 from api.endpoint import View, operation_of
 from api.errors import RETRY_AFTER_SECONDS, InputError, Problem, header_problem
 from api.models import IdempotencyKey
@@ -87,7 +87,7 @@ def _key() -> str | None:
 
 def _ensure_alone(hashed: bytes) -> None:
     """Refuse a request whose twin is being answered. (On SQLite, where all writers wait, it waits.)"""
-    if db.engine.dialect.name == "postgresql":
+    if database_name() == "postgresql":
         lock = func.pg_try_advisory_xact_lock(int.from_bytes(hashed[:8], signed=True))
         if not db.session.scalar(select(lock)):
             raise Problem("in_progress", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

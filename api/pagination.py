@@ -8,14 +8,14 @@ from urllib.parse import urlencode
 
 from flask import request
 from marshmallow import EXCLUDE, Schema, fields, validate
-from sqlalchemy import ColumnElement, Row, UnaryExpression, true
+from sqlalchemy import BigInteger, ColumnElement, Row, bindparam
 from sqlalchemy.orm import InstrumentedAttribute
 
-from api.database import db
 from api.errors import Problem
-from api.rows import AnySelect, Shown, select_shown
+from api.prepared import AnySelect, Prepared, made_once
+from api.rows import Shown, select_shown, shape_of_request
 from api.schema import BaseSchema, Integer, QuerySchema, Text
-from api.signing import signed_values, signer
+from api.signing import signed, signed_values
 
 CURSOR_VERSION = 1
 
@@ -77,19 +77,9 @@ class Window:
         """Whether keys grow in the direction of reading."""
         return self.ascending is not self.backwards
 
-    def order(self, column: Key) -> UnaryExpression[Any]:
-        """Return the order of reading, by a column that stands for the key."""
-        return column.asc() if self.upwards else column.desc()
-
-    def beyond_anchor(self, column: Key) -> ColumnElement[bool]:
-        """Return the condition that a key comes after the anchor."""
-        if self.anchor is None:
-            return true()
-        return column > self.anchor if self.upwards else column < self.anchor
-
     def cursor(self, anchor: int | str, *, backwards: bool) -> str:
         """Return the cursor of the page that begins beyond a key."""
-        return str(signer(self._purpose).dumps([CURSOR_VERSION, int(backwards), anchor]))
+        return signed(self._purpose, [CURSOR_VERSION, int(backwards), anchor])
 
     @property
     def _purpose(self) -> str:
@@ -99,9 +89,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a list that is still to be read."""
+    """One page of a list that is still to be read: of all that `listed` selects, what is in the window."""
 
-    statement: AnySelect
+    listed: Prepared
     window: Window
 
     def read(self, schema: Schema) -> "ReadPage":
@@ -111,11 +101,26 @@ class Page:
         list costs what the first one does. One row more than is shown tells whether more follow.
         """
         window = self.window
-        statement, shown = select_shown(self.statement, schema, window.key)
-        statement = statement.where(window.beyond_anchor(window.key)).order_by(window.order(window.key))
-        found = db.session.execute(statement.limit(window.limit + 1)).all()
+        is_first = window.anchor is None
+        statement, shown = _made_page(
+            self.listed.statement, schema, window.key, window.upwards, is_first, shape_of_request()
+        )
+        values = {**self.listed.values, "anchor": window.anchor, "rows": window.limit + 1}
+        found = Prepared(statement, values).rows()
         rows = found[: window.limit]
         return ReadPage(window, shown, rows[::-1] if window.backwards else rows, len(found) > window.limit)
+
+
+@made_once
+def _made_page(
+    statement: AnySelect, schema: Schema, key: Key, upwards: bool, is_first: bool, _shape: object
+) -> tuple[AnySelect, Shown]:
+    statement, shown = select_shown(statement, schema, key)
+    anchor: Any = bindparam("anchor", type_=key.type)
+    if not is_first:
+        statement = statement.where(key > anchor if upwards else key < anchor)
+    statement = statement.order_by(key.asc() if upwards else key.desc())
+    return statement.limit(bindparam("rows", type_=BigInteger())), shown
 
 
 class ReadPage(NamedTuple):
@@ -136,7 +141,7 @@ class ReadPage(NamedTuple):
             return {"items": [], "next_cursor": None, "prev_cursor": again}
         has_next = window.backwards or self.has_more
         return {
-            "items": [self.shown.dictionary(iter(row)) for row in rows],
+            "items": [self.shown.dictionary(row) for row in rows],
             "next_cursor": window.cursor(rows[-1][-1], backwards=False) if has_next else None,
             "prev_cursor": window.cursor(rows[0][-1], backwards=True),
         }
@@ -210,17 +215,12 @@ def page_of(schema_class: type[BaseSchema]) -> PageSchema:
 
 
 def paginate(
-    statement: AnySelect,
+    listed: Prepared,
     query: Mapping[str, Any],
+    key: Key,
     *,
-    key: Key | None = None,
     ascending: bool = False,
     endpoint: str | None = None,
 ) -> Page:
-    """Return a page of a statement that selects a model, by default sorted by its id, newest first.
-
-    For `query` and `endpoint` see `Window.of`.
-    """
-    if key is None:
-        key = statement.column_descriptions[0]["entity"].id
-    return Page(statement, Window.of(query, key, ascending=ascending, endpoint=endpoint))
+    """Return the page that a query asks for. For all but `listed` see `Window.of`."""
+    return Page(listed, Window.of(query, key, ascending=ascending, endpoint=endpoint))

@@ -1,23 +1,20 @@
-"""Lists: a schema becomes the select that reads just what it shows."""
+"""Reading: a schema becomes the select that reads just what it shows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any, cast
 
 import orjson
 from flask import g
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
-from sqlalchemy import BigInteger, ColumnElement, Select, String, bindparam, cast, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, String, bindparam, func, literal_column, select
 
 from api.conditional import digest
-from api.database import db
-from api.schema import Text, refusal
-
-AnySelect: TypeAlias = Select[*tuple[Any, ...]]
-
-# Kinds of field whose value in Python is their value in JSON.
-PLAIN = (fields.String, fields.Integer, fields.Boolean)
+from api.database import database_name
+from api.prepared import AnySelect, Prepared, made_once, row_with
+from api.schema import MomentField, Text, refusal
 
 JSON_OBJECT = {"sqlite": "json_object", "postgresql": "json_build_object"}
 JSON_ARRAY = {"sqlite": "json_group_array", "postgresql": "json_agg"}
@@ -62,8 +59,7 @@ class Expandable(fields.Nested):
             return None
         if not self.has_flags:
             return self.schema.dump(obj)
-        model = type(obj)
-        return read_shown(select(model).where(model.id == obj.id), self.schema)[0]
+        return read_shown(row_with(obj.id, model=type(obj)), self.schema)[0]
 
 
 class ETag(fields.String):
@@ -85,17 +81,18 @@ class ETag(fields.String):
 
     def of(self, members: Mapping[str, Any]) -> str:
         """Return the tag of members that have been serialised."""
-        return digest({name: members[name] for name in self._beside()})
+        return digest([members[name] for name in self._beside])
 
     def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> str:  # noqa: ARG002
         """Return the tag of a single object."""
-        beside = self._beside()
-        return digest({name: shown.serialize(name, obj, get_value) for name, shown in beside.items()})
+        schema: Any = self.parent
+        return digest([schema.fields[name].serialize(name, obj, get_value) for name in self._beside])
 
-    def _beside(self) -> dict[str, fields.Field[Any]]:
+    @cached_property
+    def _beside(self) -> list[str]:
         schema: Any = self.parent
         left_out = (ETag, Expandable)
-        return {name: field for name, field in schema.dump_fields.items() if not isinstance(field, left_out)}
+        return [name for name, field in schema.dump_fields.items() if not isinstance(field, left_out)]
 
 
 class Expand(Text):
@@ -117,55 +114,59 @@ class Expand(Text):
 
 
 class Shown:
-    """The columns that a schema shows, and how a row of them becomes the dictionary that the schema dumps.
+    """What a schema shows of a model: the columns to select, and how a row of them becomes a dictionary.
 
     A field is a column of the model, a relationship to another row (a nested schema) or to several (a list of
     them), what the statement computes under the field's name, or a part that the request may ask for.
     """
 
-    def __init__(self, schema: Schema, model: type[Any], computed: Mapping[str, Any]) -> None:
-        self.columns: list[Any] = []
+    def __init__(
+        self, schema: Schema, model: type[Any], computed: Mapping[str, Any], columns: list[Any] | None = None
+    ) -> None:
+        self.columns = [] if columns is None else columns  # Those of nested schemas come after its own.
         self.relationships: list[Any] = []
-        # For each field, what takes its value from a row's values that have not been taken yet.
-        self.takers: list[tuple[str, Callable[[Iterator[Any]], Any]]] = []
-        self.etag: ETag | None = None
+        self._members: dict[str, Any] = dict.fromkeys(schema.dump_fields)
+        self._names: list[str] = []  # Of the members that are columns,
+        self._texts: list[str] = []  # and of those among them that are JSON.
+        self._nested: list[tuple[str, Shown]] = []
+        self._etag: ETag | None = None
+        first = len(self.columns)
         for name, shown in schema.dump_fields.items():
-            take: Callable[[Iterator[Any]], Any] = next
             match shown:
                 case ETag():
-                    self.etag = shown
-                    take = _nothing
-                case Expandable() if not shown.is_shown:
-                    take = _nothing
-                case Expandable():
-                    take = self._take_nested(Shown(shown.schema, model, {}))
-                case Flag():
-                    self.columns.append(shown.condition.label(name))
-                case fields.List(inner=fields.Nested() as inner):
-                    members = _json_of(getattr(model, name), inner.schema)
-                    self.columns.append(members.label(name))
-                    take = _take_json
+                    self._etag = shown
                 case fields.Nested():
+                    continue
+                case _:
+                    self.columns.append(_column(name, shown, model, computed))
+                    self._names.append(name)
+                    if isinstance(shown, fields.List):
+                        self._texts.append(name)
+        self._own = slice(first, len(self.columns))
+        for name, shown in schema.dump_fields.items():
+            match shown:
+                case Expandable() if shown.is_shown:
+                    self._nest(name, shown.schema, model)
+                case fields.Nested() if not isinstance(shown, Expandable):
                     relationship = getattr(model, name)
                     self.relationships.append(relationship)
-                    take = self._take_nested(Shown(shown.schema, relationship.property.mapper.class_, {}))
-                case _:
-                    column = computed.get(name)
-                    self.columns.append(getattr(model, shown.attribute or name) if column is None else column)
-                    if not isinstance(shown, PLAIN):
-                        take = partial(_take_serialized, shown)
-            self.takers.append((name, take))
+                    self._nest(name, shown.schema, relationship.property.mapper.class_)
 
-    def _take_nested(self, nested: "Shown") -> Callable[[Iterator[Any]], Any]:
-        self.columns += nested.columns
+    def _nest(self, name: str, schema: Schema, model: type[Any]) -> None:
+        nested = Shown(schema, model, {}, self.columns)
         self.relationships += nested.relationships
-        return nested.dictionary
+        self._nested.append((name, nested))
 
-    def dictionary(self, values: Iterator[Any]) -> dict[str, Any]:
-        """Return what the schema shows of a row, given its values in the order of the columns."""
-        members = {name: take(values) for name, take in self.takers}
-        if self.etag:
-            members["etag"] = self.etag.of(members)
+    def dictionary(self, row: Sequence[Any]) -> dict[str, Any]:
+        """Return what the schema shows of a row, which begins with the columns."""
+        members = self._members.copy()
+        members.update(zip(self._names, row[self._own], strict=True))
+        for name in self._texts:
+            members[name] = orjson.loads(members[name] or "[]")
+        for name, nested in self._nested:
+            members[name] = nested.dictionary(row)
+        if self._etag:
+            members["etag"] = self._etag.of(members)
         return members
 
 
@@ -186,51 +187,67 @@ def parts_of(schema: Schema) -> list[str]:
 def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnySelect, Shown]:
     """Return a statement, which selects a model, changed to select what a schema shows, then the keys."""
     model, *computed = statement.column_descriptions
-    if computed:
-        shown = Shown(schema, model["entity"], {column["name"]: column["expr"] for column in computed})
-    else:
-        shown = _shown(schema, model["entity"], g.get("expand"), caller_id() is None, _database())
+    shown = Shown(schema, model["entity"], {column["name"]: column["expr"] for column in computed})
     for relationship in shown.relationships:
         statement = statement.join(relationship)
     return statement.with_only_columns(*shown.columns, *keys, maintain_column_froms=True), shown
 
 
-@cache
-def _shown(schema: Schema, model: type[Any], *_of_the_request: object) -> Shown:
-    """Return what a schema shows; made once for each kind of request that may have it differ."""
-    return Shown(schema, model, {})
+def shape_of_request() -> tuple[object, ...]:
+    """Return all of a request that decides what a schema shows to it: a key to keep what is made for it."""
+    return g.get("expand"), caller_id() is None, database_name()
 
 
-def read_shown(statement: AnySelect, schema: Schema) -> list[dict[str, Any]]:
+def read_shown(selected: Prepared, schema: Schema) -> list[dict[str, Any]]:
     """Read what a statement selects, as a schema shows it."""
-    statement, shown = select_shown(statement, schema)
-    return [shown.dictionary(iter(row)) for row in db.session.execute(statement)]
+    statement, shown = _made_shown(selected.statement, schema, shape_of_request())
+    return [shown.dictionary(row) for row in Prepared(statement, selected.values).rows()]
 
 
-def _database() -> str:
-    return db.engine.dialect.name
+@made_once
+def _made_shown(statement: AnySelect, schema: Schema, _shape: object) -> tuple[AnySelect, Shown]:
+    return select_shown(statement, schema)
 
 
-def _json_of(relationship: Any, schema: Schema) -> ColumnElement[Any]:
+def _column(
+    name: str, shown: fields.Field[Any], model: type[Any], computed: Mapping[str, Any]
+) -> ColumnElement[Any]:
+    """Return what is selected for a field: its value as JSON has it, or the text of it."""
+    if isinstance(shown, Flag):
+        return shown.condition.label(name)
+    if name in computed:
+        return cast("ColumnElement[Any]", computed[name])
+    column: Any = getattr(model, shown.attribute or name)
+    match shown:
+        case MomentField():
+            return _text_of(column).label(name)
+        case fields.List(inner=fields.Nested() as inner):
+            return _json_of(column, inner.schema).label(name)
+    return cast("ColumnElement[Any]", column)
+
+
+def _text_of(moment: ColumnElement[datetime]) -> ColumnElement[str]:
+    """Return how a `MomentField` writes a moment, made by the database: Python takes longer."""
+    if database_name() == "postgresql":
+        utc = func.timezone(_constant("UTC"), moment)
+        return func.to_char(utc, _constant('YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), type_=String)
+    date = func.substr(moment, literal_column("1"), literal_column("10"), type_=String)
+    time = func.substr(moment, literal_column("12"), literal_column("12"), type_=String)
+    return date + _constant("T") + time + _constant("Z")
+
+
+def _json_of(relationship: Any, schema: Schema) -> ColumnElement[str]:
     """Return a subquery that makes one JSON array of related rows, whose values must be plain ones."""
-    database = _database()
+    database = database_name()
     model = relationship.property.mapper.class_
-    members = [part for name in schema.dump_fields for part in (literal(name), getattr(model, name))]
+    members = [part for name in schema.dump_fields for part in (_constant(name), getattr(model, name))]
     rows = select(getattr(func, JSON_OBJECT[database])(*members).label("row"))
     rows = rows.where(relationship.property.primaryjoin).order_by(*relationship.property.order_by)
     found = rows.correlate(relationship.parent).subquery()
     # Sorting makes SQLite forget that a text is JSON.
     row = func.json(found.c.row) if database == "sqlite" else found.c.row
-    return select(cast(getattr(func, JSON_ARRAY[database])(row), String)).scalar_subquery()
+    return select(getattr(func, JSON_ARRAY[database])(row).cast(String)).scalar_subquery()
 
 
-def _nothing(_values: Iterator[Any]) -> None:
-    """Take no value."""
-
-
-def _take_json(values: Iterator[Any]) -> Any:
-    return orjson.loads(next(values) or "[]")
-
-
-def _take_serialized(shown: fields.Field[Any], values: Iterator[Any]) -> Any:
-    return shown._serialize(next(values), "", None)
+def _constant(text: str) -> ColumnElement[str]:
+    return literal_column(f"'{text}'", String)

@@ -119,7 +119,7 @@ class MomentField(fields.AwareDateTime):
     def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:
         if value is None:
             return None
-        return f"{value.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+        return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class BaseSchema(SQLAlchemySchema[Any]):

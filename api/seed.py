@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import func, insert, select, text
 
-from api.database import Base, db
+from api.database import Base, database_name, db
 from api.models import Entity, Follow, Like, Post, User
 from api.story import Row, Story
 from api.text import marks_in
@@ -68,7 +68,7 @@ def seed(
 
 def analyze() -> None:
     """Let the database take stock of its tables, so that it finds the best way to rows; after the commit."""
-    if db.engine.dialect.name == "sqlite":
+    if database_name() == "sqlite":
         db.session.execute(text("ANALYZE"))
         db.session.commit()
     else:
@@ -110,7 +110,7 @@ def _in_bulk() -> Iterator[None]:
 def _next_ids(model: type[Base], count: int) -> range:
     """Take the next ids of a table, which are not given out again."""
     table = model.__tablename__
-    if db.engine.dialect.name == "postgresql":
+    if database_name() == "postgresql":
         sequence = func.pg_get_serial_sequence(table, "id")
         first = db.session.scalars(select(func.nextval(sequence))).one()
         db.session.execute(select(func.setval(sequence, first + count)))

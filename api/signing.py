@@ -1,35 +1,44 @@
 """What the service gives out to be brought back is signed, each kind for its own purpose."""
 
 import hmac
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+import orjson
 from flask import current_app
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData, Signer
+from itsdangerous.encoding import base64_decode, base64_encode
 
 
-def signer(purpose: str) -> URLSafeSerializer:
-    """Return what signs and reads values for one purpose: HMAC-SHA-256 with the application's secret."""
-    return URLSafeSerializer(
-        current_app.config["SECRET_KEY"],
-        salt=purpose,
-        signer_kwargs={"key_derivation": "hmac", "digest_method": sha256},
-    )
+def signed(purpose: str, values: list[Any]) -> str:
+    """Return text that holds values, signed for one purpose: HMAC-SHA-256 with the application's secret."""
+    return _signer(purpose, _secret()).sign(base64_encode(orjson.dumps(values))).decode()
+
+
+def signed_values(purpose: str, text: str, count: int) -> list[Any] | None:
+    """Return the values that were signed for a purpose; None if they were not, or not as many."""
+    try:
+        values: list[Any] = orjson.loads(base64_decode(_signer(purpose, _secret()).unsign(text)))
+    except (BadData, ValueError):
+        return None
+    return values if len(values) == count else None
 
 
 def keyed_hash(purpose: str, *parts: str | bytes) -> bytes:
     """Return 32 bytes that stand for some values and tell nothing of them: HMAC-SHA-256 with the secret."""
-    made = hmac.new(current_app.config["SECRET_KEY"].encode(), digestmod=sha256)
+    made = hmac.new(_secret().encode(), digestmod=sha256)
     for part in (purpose, *parts):
         octets = part.encode() if isinstance(part, str) else part
         made.update(len(octets).to_bytes(8) + octets)
     return made.digest()
 
 
-def signed_values(purpose: str, text: str, count: int) -> list[Any] | None:
-    """Return the values that were signed for a purpose; None if they were not, or not as many."""
-    try:
-        values: list[Any] = signer(purpose).loads(text)
-    except BadData:
-        return None
-    return values if len(values) == count else None
+def _secret() -> str:
+    secret: str = current_app.config["SECRET_KEY"]
+    return secret
+
+
+@lru_cache
+def _signer(purpose: str, secret: str) -> Signer:
+    return Signer(secret, salt=purpose, key_derivation="hmac", digest_method=sha256)

@@ -11,7 +11,7 @@ from flask import Flask
 from api.auth import ACCESS_TOKEN, passwords
 from api.database import db, utc_now
 from api.models import Follow, Like, Post, Session, User
-from api.signing import signer
+from api.signing import signed
 
 PASSWORD = "9 green horses"
 
@@ -58,7 +58,7 @@ class Factory:
             db.session.add_all([user, session])
             db.session.commit()
             expires_at = int(now.timestamp()) + 900
-            token = signer(ACCESS_TOKEN).dumps([session.id, session.origin, expires_at, user.id])
+            token = signed(ACCESS_TOKEN, [session.id, session.origin, expires_at, user.id])
             return Member(user.id, user.username, user.email, session.id, session.origin, str(token))
 
     def post(self, author: Member | None = None, body: str = "Hello.", **columns: Any) -> int:

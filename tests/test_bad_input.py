@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 from werkzeug.test import TestResponse
 
-from api.signing import signer
+from api.signing import signed
 from tests.contract import ContractClient, operations, resolve
 from tests.factories import PASSWORD, Factory, Member
 from tests.problems import assert_problem
@@ -651,7 +651,7 @@ class TestCursor:
 @pytest.mark.parametrize("values", [[], [1, 0], [1, 0, 1, 2], [0, 0, 1]], ids=str)
 def test_a_cursor_of_another_make_is_refused(app: Flask, client: ContractClient, values: list[int]) -> None:
     with app.app_context():
-        cursor = signer("cursor of posts.list_posts by Post.id").dumps(values)
+        cursor = signed("cursor of posts.list_posts by Post.id", values)
 
     response = client.get(f"/posts?cursor={cursor!s}")
 

@@ -1,38 +1,22 @@
 """What `expand` adds to representations: counts, and what a row and the caller are to each other."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.contract import ContractClient, operations
 from tests.factories import Factory, Member
+from tests.scene import SENT, Scene, make_extras, make_scene, send
 from tests.statements import Statement
 
 NULL = {"counts": None, "viewer": None}
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Ann and Bob follow each other; she likes what he wrote, and answered it."""
-
-    ann: Member
-    bob: Member
-    post_id: int
-    reply_id: int
-
-
 @pytest.fixture
 def scene(make: Factory) -> Scene:
     """Two users, a post and a reply."""
-    ann, bob = make.user("ann"), make.user("bob")
-    post_id = make.post(bob, "one")
-    reply_id = make.post(ann, "two", in_reply_to_id=post_id, is_reply=True)
-    make.like(ann, post_id)
-    make.follow(ann, bob)
-    make.follow(bob, ann)
-    return Scene(ann, bob, post_id, reply_id)
+    return make_scene(make)
 
 
 EXPANDABLE = [
@@ -40,22 +24,6 @@ EXPANDABLE = [
     for method, path, operation in operations()
     if any(parameter["name"] == "expand" for parameter in operation["parameters"])
 ]
-SENT: dict[str, Any] = {
-    "createPost": {"body": "Hello."},
-    "updatePost": {"body": "Bye."},
-    "updateAccount": {"about": "Botanist."},
-    "createUser": {"username": "zoe", "email": "zoe@example.com", "password": "7 blue bicycles"},
-}
-
-
-def send(client: ContractClient, scene: Scene, case: tuple[str, str, Any], query: str, **given: Any) -> Any:
-    """Send a request of Ann's to an operation, about Bob and what he wrote; she edits what is her own."""
-    method, path, operation = case
-    name = operation["operationId"]
-    mine = name == "updatePost"
-    path = path.format(username="bob", post_id=scene.reply_id if mine else scene.post_id)
-    given.setdefault("headers", scene.ann.signed_in)
-    return client.open(path + query, method=method, json=SENT.get(name), **given)
 
 
 def expandables(answer: Any) -> Iterator[dict[str, Any]]:
@@ -191,12 +159,7 @@ class TestCost:
         path: str,
         operation: dict[str, Any],
     ) -> None:
-        for _ in range(5):
-            make.like(scene.ann, make.post(scene.bob, in_reply_to_id=scene.post_id, is_reply=True))
-            member = make.user()
-            make.follow(scene.bob, member)
-            make.follow(member, scene.bob)
-            make.like(member, scene.post_id)
+        make_extras(make, scene, 5)
         statements.clear()
 
         send(client, scene, (method, path, operation), "")

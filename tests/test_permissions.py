@@ -78,6 +78,7 @@ def test_the_contract_says_the_same() -> None:
         pytest.param({}, id="nothing"),
         pytest.param({"Authorization": "Bearer nonsense"}, id="a token that is none"),
         pytest.param({"Authorization": "Basic bm9ib2R5OnBhc3N3b3Jk"}, id="a password that is nobody's"),
+        pytest.param({"Authorization": "Basic \xe9"}, id="credentials that are not ASCII"),
         pytest.param({"Authorization": ""}, id="an empty header"),
     ],
 )
@@ -93,6 +94,18 @@ def test_others_are_answered_401(
     assert response.status_code == 401
     scheme = "Basic" if WHO[operation["operationId"]] == PASSWORD else "Bearer"
     assert response.headers["WWW-Authenticate"].startswith(f'{scheme} realm="microblog"')
+
+
+@pytest.mark.parametrize("path", ["/posts", "/users/ann", "/feed"])
+@pytest.mark.parametrize("credentials", ["Basic \xe9", "Bearer \xe9", "Digest a=\xe9", "\xe9"])
+def test_credentials_of_whatever_kind_are_no_token(
+    client: ContractClient, make: Factory, path: str, credentials: str
+) -> None:
+    make.user("ann")
+
+    response = client.get(path, headers={"Authorization": credentials})
+
+    assert response.status_code == 401
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), those(AUTHOR))

@@ -15,6 +15,7 @@ from api.database import Base, db
 from api.endpoint import operation_of
 from api.models import Entity, Post, Session, User
 from api.pagination import PageSchema
+from api.prepared import Prepared
 from api.rows import read_shown
 from api.schema import BaseSchema
 from tests.contract import ContractClient
@@ -118,7 +119,7 @@ class TestSelectShown:
         with app.app_context():
             expressions = [literal(value).label(member) for member, value in beside.items()]
             statement = select(model, *expressions).where(model.__table__.c.id == row_id)
-            [read] = read_shown(statement, schema)
+            [read] = read_shown(Prepared(statement, {}), schema)
 
             row = db.session.get_one(model, row_id)
             row.update(beside)
@@ -154,7 +155,7 @@ class TestSelectShown:
             db.session.commit()
 
         with app.app_context():
-            [read] = read_shown(select(Post), schema)
+            [read] = read_shown(Prepared(select(Post), {}), schema)
 
             assert [entity["tag"] for entity in read["entities"]] == tags
             assert read == schema.dump(db.session.scalars(select(Post)).one())

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from api.auth import ACCESS_TOKEN
 from api.database import db, utc_now
 from api.models import Session, User
-from api.signing import signer
+from api.signing import signed
 from api.tokens.routes import REFRESH_TOKEN
 from tests.contract import ContractClient
 from tests.factories import PASSWORD, Factory, Member
@@ -70,10 +70,10 @@ def tokens_in(pair: TestResponse) -> tuple[str, str]:
     return pair.json["access_token"], pair.json["refresh_token"]
 
 
-def signed(app: Flask, purpose: str, *value: int) -> str:
+def signed_token(app: Flask, purpose: str, *value: int) -> str:
     """Return a token that says something, signed with an application's secret."""
     with app.app_context():
-        return str(signer(purpose).dumps(list(value)))
+        return signed(purpose, list(value))
 
 
 def foreign_app(app: Flask) -> Flask:
@@ -414,39 +414,41 @@ class TestAccessToken:
         "forge",
         [
             pytest.param(
-                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin, 0, ann.id),
+                lambda app, ann: signed_token(app, ACCESS_TOKEN, ann.session_id, ann.origin, 0, ann.id),
                 id="expired long ago",
             ),
             pytest.param(
-                lambda app, ann: signed(
+                lambda app, ann: signed_token(
                     app, ACCESS_TOKEN, ann.session_id, ann.origin, in_an_hour() - 3600, ann.id
                 ),
                 id="expired now",
             ),
             pytest.param(
-                lambda app, ann: signed(
+                lambda app, ann: signed_token(
                     app, ACCESS_TOKEN, ann.session_id + 1, ann.origin, in_an_hour(), ann.id
                 ),
                 id="of no session",
             ),
             pytest.param(
-                lambda app, ann: signed(
+                lambda app, ann: signed_token(
                     foreign_app(app), ACCESS_TOKEN, ann.session_id, ann.origin, in_an_hour(), ann.id
                 ),
                 id="of another secret",
             ),
             pytest.param(
-                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, in_an_hour(), ann.id),
+                lambda app, ann: signed_token(
+                    app, REFRESH_TOKEN, ann.session_id, ann.origin, in_an_hour(), ann.id
+                ),
                 id="of another purpose",
             ),
             pytest.param(
-                lambda app, ann: signed(
+                lambda app, ann: signed_token(
                     app, ACCESS_TOKEN, ann.session_id, ann.origin - 1, in_an_hour(), ann.id
                 ),
                 id="of an earlier database",
             ),
             pytest.param(
-                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin, in_an_hour()),
+                lambda app, ann: signed_token(app, ACCESS_TOKEN, ann.session_id, ann.origin, in_an_hour()),
                 id="of another make",
             ),
             pytest.param(lambda _, ann: tampered(ann.access_token, 0), id="tampered at the beginning"),
@@ -663,7 +665,7 @@ class TestRefreshToken:
         self, app: Flask, client: ContractClient, make: Factory
     ) -> None:
         ann = make.user("ann")
-        sent = {"refresh_token": signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 2)}
+        sent = {"refresh_token": signed_token(app, REFRESH_TOKEN, ann.session_id, ann.origin, 2)}
 
         response = client.post("/tokens/refresh", json=sent)
 
@@ -707,33 +709,40 @@ class TestRefreshToken:
         "forge",
         [
             pytest.param(
-                lambda app, ann: signed(app, ACCESS_TOKEN, ann.session_id, ann.origin, 1), id="other purpose"
+                lambda app, ann: signed_token(app, ACCESS_TOKEN, ann.session_id, ann.origin, 1),
+                id="other purpose",
             ),
             pytest.param(
-                lambda app, ann: signed(foreign_app(app), REFRESH_TOKEN, ann.session_id, ann.origin, 1),
+                lambda app, ann: signed_token(foreign_app(app), REFRESH_TOKEN, ann.session_id, ann.origin, 1),
                 id="another secret",
             ),
             pytest.param(
-                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id + 1, ann.origin, 1),
+                lambda app, ann: signed_token(app, REFRESH_TOKEN, ann.session_id + 1, ann.origin, 1),
                 id="no session",
             ),
             pytest.param(
-                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1), 0),
+                lambda app, ann: tampered(signed_token(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1), 0),
                 id="tampered at the beginning",
             ),
             pytest.param(
-                lambda app, ann: tampered(signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1), -20),
+                lambda app, ann: tampered(
+                    signed_token(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1), -20
+                ),
                 id="tampered at the end",
             ),
             pytest.param(
-                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1).partition(".")[0],
+                lambda app, ann: signed_token(app, REFRESH_TOKEN, ann.session_id, ann.origin, 1).partition(
+                    "."
+                )[0],
                 id="without its signature",
             ),
             pytest.param(
-                lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id, ann.origin - 1, 1),
+                lambda app, ann: signed_token(app, REFRESH_TOKEN, ann.session_id, ann.origin - 1, 1),
                 id="of an earlier database",
             ),
-            pytest.param(lambda app, ann: signed(app, REFRESH_TOKEN, ann.session_id), id="of another make"),
+            pytest.param(
+                lambda app, ann: signed_token(app, REFRESH_TOKEN, ann.session_id), id="of another make"
+            ),
             pytest.param(lambda _, ann: ann.access_token, id="access token"),
             pytest.param(lambda *_: "nonsense", id="nonsense"),
             pytest.param(lambda *_: "é.ÿ", id="not ASCII"),

@@ -502,6 +502,17 @@ class TestGetAccount:
         own = {"email": "Ann@example.com", "email_verified_at": None, "etag": response.json["etag"]}
         assert response.json == {**profile, **own}
 
+    def test_refuses_somebody_whose_account_is_deleted_meanwhile(
+        self, app: Flask, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        elsewhere = partial(delete_account, ContractClient(app), ann)
+
+        with meanwhile(app, elsewhere, STATEMENT_ANSWERED):
+            response = client.get("/me", headers=ann.signed_in)
+
+        assert response.status_code == 401
+
 
 class TestUpdateAccount:
     @pytest.mark.parametrize("media_type", ["application/json", MERGE_PATCH])

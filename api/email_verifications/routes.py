@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from api.auth import current_user, token_required
+from api.auth import current_user_id, token_required
 from api.database import db, utc_now
 from api.email_verifications.schemas import EmailVerificationRedeemSchema
 from api.endpoint import accepts, fails, returns
@@ -22,7 +22,7 @@ def create_email_verification() -> None:
     `POST /email-verifications/redeem`; one that was sent before works no longer. That is done anyway when
     you register and when you change the address. An address is written to at most once a minute.
     """
-    write_later(EMAIL_VERIFICATION, (User.id == current_user().id) & User.email_verified_at.is_(None))
+    write_later(EMAIL_VERIFICATION, (User.id == current_user_id()) & User.email_verified_at.is_(None))
 
 
 @email_verifications.post("/email-verifications/redeem")

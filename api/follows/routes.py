@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint
 from sqlalchemy import delete
 
-from api.auth import current_user, token_optional, token_required
+from api.auth import current_user_id, token_optional, token_required
 from api.database import db, insert_once
 from api.endpoint import accepts, fails, returns
 from api.errors import InputError, Problem
@@ -13,7 +13,7 @@ from api.follows.queries import feed_of, follow_of, followed_by, followers_of, i
 from api.models import Follow, Post, User
 from api.pagination import Page, PageQuery, Window, page_of, paginate
 from api.posts.schemas import PostSchema
-from api.users.queries import user_named
+from api.users.queries import id_of, user_named
 from api.users.schemas import UserSchema
 
 follows = Blueprint("follows", __name__)
@@ -28,7 +28,8 @@ def list_feed(query: dict[str, Any]) -> Page:
 
     What you and those whom you follow wrote, newest first.
     """
-    return paginate(feed_of(current_user(), Window.of(query, Post.id)), query)
+    window = Window.of(query, Post.id)
+    return Page(feed_of(current_user_id(), window), window)
 
 
 @follows.get("/me/following/<username:username>")
@@ -40,7 +41,7 @@ def get_following(username: str) -> None:
     204 if you do, 404 if you do not, or if there is nobody of this name.
     """
     followed = db.first_or_404(user_named(username))
-    db.first_or_404(follow_of(current_user(), followed))
+    db.first_or_404(follow_of(current_user_id(), followed.id))
 
 
 @follows.put("/me/following/<username:username>")
@@ -53,11 +54,11 @@ def create_following(username: str) -> None:
     To follow them again changes nothing. You cannot follow yourself.
     """
     followed: User = db.first_or_404(user_named(username))
-    if followed.id == current_user().id:
+    if followed.id == current_user_id():
         yourself = InputError("parameter", "username", "yourself", "You cannot follow yourself.")
         raise Problem("invalid_input", errors=[yourself])
-    db.session.execute(ids_in_order(current_user(), followed).with_for_update(key_share=True))
-    insert_once(Follow, follower_id=current_user().id, followed_id=followed.id)
+    db.session.execute(ids_in_order(current_user_id(), followed.id).with_for_update(key_share=True))
+    insert_once(Follow, follower_id=current_user_id(), followed_id=followed.id)
     db.session.commit()
 
 
@@ -70,8 +71,8 @@ def delete_following(username: str) -> None:
     To do so again changes nothing.
     """
     followed: User = db.first_or_404(user_named(username))
-    db.session.execute(ids_in_order(current_user(), followed).with_for_update(key_share=True))
-    follower_is_me = Follow.follower_id == current_user().id
+    db.session.execute(ids_in_order(current_user_id(), followed.id).with_for_update(key_share=True))
+    follower_is_me = Follow.follower_id == current_user_id()
     db.session.execute(delete(Follow).where(follower_is_me, Follow.followed_id == followed.id))
     db.session.commit()
 
@@ -85,7 +86,7 @@ def list_followers(query: dict[str, Any], username: str) -> Page:
 
     Whoever did so last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(followers_of(db.first_or_404(user_named(username))), query, key=Follow.id)
+    return paginate(followers_of(db.first_or_404(id_of(username.lower()))), query, Follow.id)
 
 
 @follows.get("/users/<username:username>/following")
@@ -97,4 +98,4 @@ def list_following(query: dict[str, Any], username: str) -> Page:
 
     Whom they followed last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(followed_by(db.first_or_404(user_named(username))), query, key=Follow.id)
+    return paginate(followed_by(db.first_or_404(id_of(username.lower()))), query, Follow.id)

@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint
 from sqlalchemy import delete
 
-from api.auth import current_user, token_optional, token_required
+from api.auth import current_user_id, token_optional, token_required
 from api.database import FOR_UPDATE, db, insert_once
 from api.endpoint import accepts, fails, returns
 from api.likes.queries import posts_liked_by, users_who_like
@@ -26,7 +26,7 @@ def list_likes(query: dict[str, Any]) -> Page:
 
     What you liked last comes first.
     """
-    return paginate(posts_liked_by(current_user()), query, key=Like.id)
+    return paginate(posts_liked_by(current_user_id()), query, Like.id)
 
 
 @likes.put("/me/likes/<int:post_id>")
@@ -39,7 +39,7 @@ def create_like(post_id: int) -> None:
     To like it again changes nothing.
     """
     post = db.get_or_404(Post, post_id, **FOR_UPDATE)
-    insert_once(Like, user_id=current_user().id, post_id=post.id)
+    insert_once(Like, user_id=current_user_id(), post_id=post.id)
     db.session.commit()
 
 
@@ -52,7 +52,7 @@ def delete_like(post_id: int) -> None:
     To do so again changes nothing.
     """
     post = db.get_or_404(Post, post_id, **FOR_UPDATE)
-    mine = Like.user_id == current_user().id
+    mine = Like.user_id == current_user_id()
     db.session.execute(delete(Like).where(mine, Like.post_id == post.id))
     db.session.commit()
 
@@ -66,4 +66,4 @@ def list_post_likes(query: dict[str, Any], post_id: int) -> Page:
 
     Who liked it last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(users_who_like(db.get_or_404(Post, post_id)), query, key=Like.id)
+    return paginate(users_who_like(db.get_or_404(Post, post_id).id), query, Like.id)

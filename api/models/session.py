@@ -13,6 +13,11 @@ from api.models.user import User
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def created_at_of(origin: int) -> datetime:
+    """Return when a session began, given its `origin`."""
+    return EPOCH + timedelta(microseconds=origin)
+
+
 class Session(Base):
     """One sign-in, from which all its tokens descend.
 

@@ -23,5 +23,7 @@ def save_entities(post: Post) -> None:
     if not is_new:
         db.session.execute(delete(Entity).where(Entity.post_id == post.id))
     if marks := marks_in(post.body, user_ids):
-        db.session.execute(insert(Entity), [{"post_id": post.id, **mark._asdict()} for mark in marks])
+        rows = [{"post_id": post.id, **mark._asdict()} for mark in marks]
+        # As one statement, though some columns are null.
+        db.session.execute(insert(Entity), rows, execution_options={"render_nulls": True})
     db.session.expire(post, ["entities"])

@@ -1,14 +1,17 @@
 """Which posts."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import ColumnElement, ScalarSelect, Select, cast, column, literal, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import aliased
 
-from api.database import db
-from api.models import Entity, Post, User
+from api.database import database_name
+from api.models import Entity, Post
 from api.pagination import Key
-from api.text import tag_of, terms_of
-from api.users.queries import user_named
+from api.prepared import Prepared, prepared
+from api.text import Term, tag_of, terms_of
+from api.users.queries import id_of
 
 CHAIN_MAXIMUM = 40
 
@@ -16,38 +19,55 @@ CHAIN_MAXIMUM = 40
 search_index = table("posts_search", column("rowid"), column("posts_search"))
 
 
+# Sorted by a sum, which no index has, posts are found by their words.
+BY_WORDS = Post.id + 0
+
+Tagged, Mentioning = aliased(Entity), aliased(Entity)
+
+
 def posts_found(
     author: str | None = None, q: str | None = None, tag: str | None = None, mentions: str | None = None
-) -> tuple[Select[Post], Key]:
+) -> tuple[Prepared, Key]:
     """Everybody's posts, or those of which all is true that is given; and the key that gives their order.
 
     The key is of the index that finds them, so that a page is read off it without sorting.
     """
-    statement = select(Post)
     key: Key = Post.id
-    if author is not None:
-        statement = statement.where(Post.user_id == _id_of(author))
     if tag is not None:
-        place = aliased(Entity)
-        statement = statement.join(place, _points_from(place) == Post.id)
-        statement = statement.where(place.tag == tag_of(tag), ~place.is_repeat)
-        key = place.post_id
+        key = Tagged.post_id
     if mentions is not None:
-        place = aliased(Entity)
-        statement = statement.join(place, _points_from(place) == Post.id)
-        statement = statement.where(place.user_id == _id_of(mentions), ~place.is_repeat)
-        key = place.post_id
-    if q is not None and db.engine.dialect.name == "postgresql":
-        statement = statement.where(Post.words.op("@@")(cast(_tsquery(q), TSQUERY)))
-        if any(len(term.words) > 1 for term in terms_of(q)):
-            # PostgreSQL takes phrases for more common than they are, and looks for one in post after post.
-            # Sorted by a sum, which no index has, they are found by their words.
-            key = Post.id + 0
-    elif q is not None:
-        statement = statement.join(search_index, search_index.c.rowid == Post.id)
-        statement = statement.where(search_index.c.posts_search.op("MATCH")(_fts5_query(q)))
+        key = Mentioning.post_id
+    terms = terms_of(q or "")
+    if q is not None and database_name() == "sqlite":
         key = search_index.c.rowid
-    return statement, key
+    elif any(len(term.words) > 1 for term in terms):
+        # PostgreSQL takes phrases for more common than they are, and looks for one in post after post.
+        key = BY_WORDS
+    values = {"author": author, "q": q, "tag": tag, "mentions": mentions}
+    given = frozenset(name for name, value in values.items() if value is not None)
+    posts = _posts_where(
+        (author or "").lower(), _searched(terms), tag_of(tag or ""), (mentions or "").lower(), given=given
+    )
+    return posts, key
+
+
+@prepared
+def _posts_where(author: str, q: str, tag: str, mentions: str, *, given: frozenset[str]) -> Select[Post]:
+    statement = select(Post)
+    if "author" in given:
+        statement = statement.where(Post.user_id == _id(author))
+    if "tag" in given:
+        statement = statement.join(Tagged, _points_from(Tagged) == Post.id)
+        statement = statement.where(Tagged.tag == tag, ~Tagged.is_repeat)
+    if "mentions" in given:
+        statement = statement.join(Mentioning, _points_from(Mentioning) == Post.id)
+        statement = statement.where(Mentioning.user_id == _id(mentions), ~Mentioning.is_repeat)
+    if "q" in given and database_name() == "postgresql":
+        statement = statement.where(Post.words.op("@@")(cast(q, TSQUERY)))
+    elif "q" in given:
+        statement = statement.join(search_index, search_index.c.rowid == Post.id)
+        statement = statement.where(search_index.c.posts_search.op("MATCH")(q))
+    return statement
 
 
 def _points_from(place: type[Entity]) -> ColumnElement[int]:
@@ -55,25 +75,24 @@ def _points_from(place: type[Entity]) -> ColumnElement[int]:
     return place.post_id + 0
 
 
-def _id_of(username: str) -> ScalarSelect[int]:
-    return user_named(username).with_only_columns(User.id).scalar_subquery()
+def _id(folded_username: str) -> ScalarSelect[int]:
+    return id_of(folded_username).scalar_subquery()
 
 
-def _tsquery(q: str) -> str:
-    """Return what is searched for in the syntax of PostgreSQL; without words, what matches nothing."""
-    return " & ".join(f"({' <-> '.join(term.words)}{':*' * term.is_prefix})" for term in terms_of(q))
+def _searched(terms: Sequence[Term]) -> str:
+    """Return what is searched for in the syntax of the database; without words, what matches nothing."""
+    if database_name() == "postgresql":
+        return " & ".join(f"({' <-> '.join(term.words)}{':*' * term.is_prefix})" for term in terms)
+    return " AND ".join(f'"{" ".join(term.words)}"{"*" * term.is_prefix}' for term in terms) or '""'
 
 
-def _fts5_query(q: str) -> str:
-    """Return what is searched for in the syntax of SQLite; without words, what matches nothing."""
-    return " AND ".join(f'"{" ".join(term.words)}"{"*" * term.is_prefix}' for term in terms_of(q)) or '""'
-
-
-def posts_by(user: User) -> Select[Post]:
+@prepared
+def posts_by(user_id: int) -> Select[Post]:
     """What a user wrote."""
-    return select(Post).where(Post.user_id == user.id)
+    return select(Post).where(Post.user_id == user_id)
 
 
+@prepared
 def replies_to(post_id: int) -> Select[Post]:
     """What answers a post."""
     return select(Post).where(Post.in_reply_to_id == post_id)
@@ -85,6 +104,7 @@ def answered_and_answer(post_id: int) -> Select[int]:
     return select(Post.id).where(Post.id.in_([answered_id, literal(post_id)])).order_by(Post.id)
 
 
+@prepared
 def chain_to(post_id: int) -> Select[Post]:
     """A post and what it answers, what that answers, and so on: the nearest 40, the oldest first."""
     chain = (

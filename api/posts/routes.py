@@ -3,9 +3,8 @@
 from typing import Any
 
 from flask import Blueprint, abort, url_for
-from sqlalchemy import Select, select
 
-from api.auth import current_user, ensure_author, token_optional, token_required
+from api.auth import current_user_id, ensure_author, token_optional, token_required
 from api.conditional import ensure_unchanged
 from api.database import FOR_UPDATE, db
 from api.endpoint import accepts, fails, returns
@@ -15,11 +14,13 @@ from api.pagination import Page, PageQuery, page_of, paginate
 from api.posts.entities import save_entities
 from api.posts.queries import answered_and_answer, chain_to, posts_by, posts_found, replies_to
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostUpdateSchema, ThreadSchema
+from api.prepared import Prepared, row_with
 from api.rows import read_shown
 from api.schema import refusal
-from api.users.queries import user_named
+from api.users.queries import id_of
 
 posts = Blueprint("posts", __name__)
+post_schema = PostSchema()
 
 
 @posts.get("/posts")
@@ -33,15 +34,15 @@ def list_posts(query: dict[str, Any]) -> Page:
     shows.
     """
     conditions = {name: query[name] for name in ("author", "q", "tag", "mentions") if name in query}
-    statement, key = posts_found(**conditions)
-    return paginate(statement, query, key=key)
+    found, key = posts_found(**conditions)
+    return paginate(found, query, key)
 
 
 @posts.post("/posts")
 @token_required
 @idempotent
 @accepts(PostCreateSchema())
-@returns(PostSchema(), 201)
+@returns(post_schema, 201)
 @fails(409)
 def create_post(fields: dict[str, Any]) -> Any:
     """Publish a post.
@@ -52,27 +53,27 @@ def create_post(fields: dict[str, Any]) -> Any:
     answered_id = fields.get("in_reply_to_id")
     if answered_id is not None and db.session.get(Post, answered_id, **FOR_UPDATE) is None:
         raise refusal("not_found", "There is no such post.", "in_reply_to_id")
-    post = Post(author=current_user(), is_reply=answered_id is not None, **fields)
+    post = Post(user_id=current_user_id(), is_reply=answered_id is not None, **fields)
     db.session.add(post)
     save_entities(post)
-    return post, {"Location": url_for(".get_post", post_id=post.id)}
+    return row_with(post.id, model=Post), {"Location": url_for(".get_post", post_id=post.id)}
 
 
 @posts.get("/posts/<int:post_id>")
 @token_optional
-@returns(PostSchema())
-def get_post(post_id: int) -> Select[Post]:
+@returns(post_schema)
+def get_post(post_id: int) -> Prepared:
     """Get a post.
 
     Answers 404 once its author has deleted it. Public; a token adds what `expand=viewer` shows.
     """
-    return select(Post).where(Post.id == post_id)
+    return row_with(post_id, model=Post)
 
 
 @posts.patch("/posts/<int:post_id>")
 @token_required
 @accepts(PostUpdateSchema())
-@returns(PostSchema())
+@returns(post_schema)
 @fails(403, 412)
 def update_post(changes: dict[str, Any], post_id: int) -> Post:
     """Edit your post.
@@ -82,7 +83,7 @@ def update_post(changes: dict[str, Any], post_id: int) -> Post:
     """
     post = db.get_or_404(Post, post_id, **FOR_UPDATE)
     ensure_author(post)
-    ensure_unchanged(post, PostSchema())
+    ensure_unchanged(post, post_schema)
     post.update(changes)
     if "body" in changes:
         save_entities(post)
@@ -102,7 +103,7 @@ def delete_post(post_id: int) -> None:
     db.session.execute(answered_and_answer(post_id).with_for_update())
     post = db.get_or_404(Post, post_id)
     ensure_author(post)
-    ensure_unchanged(post, PostSchema())
+    ensure_unchanged(post, post_schema)
     db.session.delete(post)
     db.session.commit()
 
@@ -117,7 +118,7 @@ def list_replies(query: dict[str, Any], post_id: int) -> Page:
     The oldest come first. Public; a token adds what `expand=viewer` shows.
     """
     post = db.get_or_404(Post, post_id)
-    return paginate(replies_to(post.id), query, ascending=True)
+    return paginate(replies_to(post.id), query, Post.id, ascending=True)
 
 
 @posts.get("/posts/<int:post_id>/thread")
@@ -129,9 +130,10 @@ def get_thread(post_id: int) -> dict[str, Any]:
     With what it answers, what that answers and so on (the nearest 40, oldest first), and the first page of
     replies to it. Public; a token adds what `expand=viewer` shows.
     """
-    *ancestors, post = read_shown(chain_to(post_id), PostSchema()) or abort(404)
+    *ancestors, post = read_shown(chain_to(post_id), post_schema) or abort(404)
+    first_page = PageQuery().load({})
     replies = paginate(
-        replies_to(post_id), PageQuery().load({}), ascending=True, endpoint="posts.list_replies"
+        replies_to(post_id), first_page, Post.id, ascending=True, endpoint="posts.list_replies"
     )
     return {"ancestors": ancestors, "post": post, "replies": replies}
 
@@ -146,4 +148,4 @@ def list_user_posts(query: dict[str, Any], username: str) -> Page:
     The newest come first. The name may be given in any case. Public; a token adds what `expand=viewer`
     shows.
     """
-    return paginate(posts_by(db.first_or_404(user_named(username))), query)
+    return paginate(posts_by(db.first_or_404(id_of(username.lower()))), query, Post.id)

@@ -10,8 +10,8 @@ from werkzeug.http import dump_cookie
 
 from api.auth import (
     ACCESS_TOKEN,
-    current_session,
-    current_user,
+    current_session_id,
+    current_user_id,
     invalid_token,
     password_required,
     token_required,
@@ -21,7 +21,7 @@ from api.database import FOR_UPDATE, db, utc_now
 from api.endpoint import accepts, fails, returns
 from api.models import Session
 from api.pagination import Page, PageQuery, page_of, paginate
-from api.signing import signed_values, signer
+from api.signing import signed, signed_values
 from api.tokens.queries import session_of, sessions_of
 from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenQuery, TokenRefreshSchema
 
@@ -45,11 +45,11 @@ def create_token(query: dict[str, bool]) -> Any:
     """
     if query["cookie"]:
         ensure_own_origin()
-    user = current_user()
+    user_id = current_user_id()
     now = utc_now()
-    db.session.execute(delete(Session).where(Session.user_id == user.id, Session.expires_at <= now))
+    db.session.execute(delete(Session).where(Session.user_id == user_id, Session.expires_at <= now))
     session = Session(
-        user_id=user.id,
+        user_id=user_id,
         user_agent=_user_agent(),
         created_at=now,
         refreshed_at=now,
@@ -105,7 +105,7 @@ def list_tokens(query: dict[str, Any]) -> Page:
 
     Each is one place where you are signed in; the newest come first.
     """
-    return paginate(sessions_of(current_user(), current_session(), utc_now()), query)
+    return paginate(sessions_of(current_user_id(), current_session_id(), utc_now()), query, Session.id)
 
 
 @tokens.delete("/tokens/current")
@@ -116,7 +116,7 @@ def delete_current_token() -> Any:
 
     Ends this session: its access and refresh tokens stop working at once. A cookie that is sent is removed.
     """
-    db.session.execute(delete(Session).where(Session.id == current_session().id))
+    db.session.execute(delete(Session).where(Session.id == current_session_id()))
     db.session.commit()
     return None, _cookie("", 0) if COOKIE in request.cookies else {}
 
@@ -129,7 +129,7 @@ def delete_token(token_id: int) -> None:
 
     Ends one of your sessions, by the id that the list of them gives.
     """
-    session = db.first_or_404(session_of(current_user(), token_id).with_for_update())
+    session = db.first_or_404(session_of(current_user_id(), token_id).with_for_update())
     db.session.delete(session)
     db.session.commit()
 
@@ -138,8 +138,8 @@ def _token_pair(session: Session, *, in_cookie: bool) -> tuple[dict[str, Any], d
     """Return a session's tokens, the same ones for as long as it is not renewed, and headers."""
     life: int = current_app.config["ACCESS_TOKEN_SECONDS"]
     expires_at = int(session.refreshed_at.timestamp()) + life
-    access_token = signer(ACCESS_TOKEN).dumps([session.id, session.origin, expires_at, session.user_id])
-    refresh_token = str(signer(REFRESH_TOKEN).dumps([session.id, session.origin, session.generation]))
+    access_token = signed(ACCESS_TOKEN, [session.id, session.origin, expires_at, session.user_id])
+    refresh_token = signed(REFRESH_TOKEN, [session.id, session.origin, session.generation])
     pair = {
         "access_token": access_token,
         "refresh_token": None if in_cookie else refresh_token,

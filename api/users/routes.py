@@ -3,11 +3,12 @@
 from typing import Any
 
 from flask import Blueprint, url_for
-from sqlalchemy import Select, delete
+from sqlalchemy import delete
 
 from api.auth import (
-    current_session,
+    current_session_id,
     current_user,
+    current_user_id,
     ensure_password,
     locked_user,
     passwords,
@@ -21,7 +22,8 @@ from api.idempotency import idempotent
 from api.letters import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, end_tokens, write_later
 from api.models import Session, User
 from api.pagination import Page, page_of, paginate
-from api.users.queries import all_users, posts_around, user_named, users_around, users_with_prefix
+from api.prepared import Prepared
+from api.users.queries import all_users, posts_around, profile_of, users_around, users_with_prefix
 from api.users.schemas import (
     AccountDeleteSchema,
     AccountSchema,
@@ -34,12 +36,13 @@ from api.users.schemas import (
 )
 
 users = Blueprint("users", __name__)
+account_schema = AccountSchema()
 
 
 @users.post("/users")
 @idempotent
 @accepts(UserCreateSchema())
-@returns(AccountSchema(), 201)
+@returns(account_schema, 201)
 @fails(409)
 def create_user(fields: dict[str, Any]) -> Any:
     """Register.
@@ -68,25 +71,24 @@ def list_users(query: dict[str, Any]) -> Page:
     what `expand=viewer` shows.
     """
     if "q" in query:
-        users_found = users_with_prefix(query["q"])
-        return paginate(users_found, query, key=User.folded_username, ascending=True)
-    return paginate(all_users(), query)
+        return paginate(users_with_prefix(query["q"]), query, User.folded_username, ascending=True)
+    return paginate(all_users(), query, User.id)
 
 
 @users.get("/users/<username:username>")
 @token_optional
 @returns(UserSchema())
-def get_user(username: str) -> Select[User]:
+def get_user(username: str) -> Prepared:
     """Get a user's public profile.
 
     The name may be given in any case. Public; a token adds what `expand=viewer` shows.
     """
-    return user_named(username)
+    return profile_of(username.lower())
 
 
 @users.get("/me")
 @token_required
-@returns(AccountSchema())
+@returns(account_schema)
 def get_account() -> User:
     """Get your account.
 
@@ -98,7 +100,7 @@ def get_account() -> User:
 @users.patch("/me")
 @token_required
 @accepts(AccountUpdateSchema())
-@returns(AccountSchema())
+@returns(account_schema)
 @fails(403, 409, 412)
 def update_account(changes: dict[str, Any]) -> User:
     """Edit your account.
@@ -111,7 +113,7 @@ def update_account(changes: dict[str, Any]) -> User:
     if "email" in changes:
         ensure_password(password, "current_password")
     user = locked_user()
-    ensure_unchanged(user, AccountSchema())
+    ensure_unchanged(user, account_schema)
     old_email = user.email
     user.update(changes)
     if user.email != old_email:
@@ -135,10 +137,10 @@ def delete_account(fields: dict[str, str]) -> None:
     Removes all that you wrote and ends all your sessions, for good.
     """
     ensure_password(fields["password"], "password")
-    db.session.execute(posts_around(current_user()).with_for_update())
-    db.session.execute(users_around(current_user()).with_for_update())
+    db.session.execute(posts_around(current_user_id()).with_for_update())
+    db.session.execute(users_around(current_user_id()).with_for_update())
     user = locked_user()
-    ensure_unchanged(user, AccountSchema())
+    ensure_unchanged(user, account_schema)
     db.session.delete(user)
     db.session.commit()
 
@@ -159,6 +161,6 @@ def change_password(fields: dict[str, str]) -> None:
     user.password_hash = passwords().hash(fields["new_password"])
     # First the user, whose row a sign-in with the old password waits for; then its session, if any.
     db.session.flush()
-    db.session.execute(delete(Session).where(Session.user_id == user.id, Session.id != current_session().id))
+    db.session.execute(delete(Session).where(Session.user_id == user.id, Session.id != current_session_id()))
     end_tokens(PASSWORD_RESET, user)
     db.session.commit()
