@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Annotated, Any
 
 from flask import Flask, has_request_context, request
@@ -12,6 +13,7 @@ from sqlalchemy import BigInteger, Connection, DateTime, Dialect, Integer, MetaD
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from api.config import ROOT
@@ -108,7 +110,9 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "hide_parameters": True,  # What people sent does not belong in a log.
-        "pool_size": app.config["THREADS"],
+        # SQLite is so quick that threads who read at once get in each other's way (docs/operating.md); the
+        # second connection is for who waits to write.
+        "pool_size": 2,
         "max_overflow": 0,
         "pool_timeout": timeout,
         "connect_args": {"timeout": timeout},
@@ -120,6 +124,7 @@ def init_app(app: Flask) -> None:
             "idle_in_transaction_session_timeout": 2 * timeout,
         }
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] |= {
+            "pool_size": app.config["THREADS"],
             "pool_pre_ping": True,
             "connect_args": {
                 "connect_timeout": timeout,
@@ -129,9 +134,11 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     migrate.init_app(app, db)
     if url.startswith("sqlite"):
+        turns = WriteTurns(timeout)
         with app.app_context():
             event.listen(db.engine, "connect", _prepare_sqlite)
-            event.listen(db.engine, "begin", _begin_sqlite)
+            event.listen(db.engine, "begin", turns.begin)
+            event.listen(db.engine, "checkin", turns.end)
 
 
 def is_deadlock(error: OperationalError) -> bool:
@@ -146,13 +153,32 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once, except for requests that only read, whose statements stand alone.
+class WriteTurns:
+    """How transactions begin on SQLite, where one writes at a time.
 
-    A transaction that reads first and then writes cannot wait for another writer on SQLite: it fails
-    at once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
-    Each statement that reads sees what is committed then, as it does on PostgreSQL.
+    Threads wait for each other here. SQLite itself would have them sleep and look again, longer each time:
+    some would wait for a second while others come and go.
     """
-    only_reads = has_request_context() and request.method in {"GET", "HEAD"}
-    if not only_reads:
+
+    def __init__(self, seconds: float) -> None:
+        self._lock = Lock()
+        self._seconds = seconds
+
+    def begin(self, connection: Connection) -> None:
+        """Take the write lock at once, except for requests that only read, whose statements stand alone.
+
+        A transaction that reads first and then writes cannot wait for another writer on SQLite: it fails at
+        once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
+        Each statement that reads sees what is committed then, as it does on PostgreSQL.
+        """
+        if has_request_context() and request.method in {"GET", "HEAD"}:
+            return
+        # It lasts until the connection goes back. Who waits in vain asks SQLite: other processes write, too.
+        if not connection.info.get("has_turn"):
+            connection.info["has_turn"] = self._lock.acquire(timeout=self._seconds)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def end(self, _connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
+        """Let the next one write, when a connection goes back to the pool."""
+        if record.info.pop("has_turn", False):
+            self._lock.release()

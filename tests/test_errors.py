@@ -108,10 +108,10 @@ class TestDatabase:
     def test_whose_connections_are_all_taken_is_unavailable_until_one_is_back(
         self, new_app: NewApp, url: str
     ) -> None:
-        app = new_app(url, THREADS=1, DATABASE_TIMEOUT_SECONDS=1)
+        app = new_app(url, THREADS=2, DATABASE_TIMEOUT_SECONDS=1)
         client = ContractClient(app)
 
-        with app.app_context(), db.engine.connect():
+        with app.app_context(), db.engine.connect(), db.engine.connect():
             response = client.get("/posts")
         again = client.get("/posts")
 
