@@ -1,13 +1,15 @@
 # make run     the service, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
 # make test    all tests, on SQLite and on PostgreSQL
+# make bench   how fast it is, beside others, in tables (about ten minutes)
 # make check   lint, types, imports, and whether openapi.yaml is current
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test check format openapi lock clean
+.PHONY: run test bench check format openapi lock clean
 
 run: $(VENV)/run
 	@$(BIN)/flask db upgrade
@@ -15,6 +17,9 @@ run: $(VENV)/run
 
 test: $(VENV)/test
 	$(BIN)/pytest --cov --cov-report=term
+
+bench: $(BENCH)/installed
+	@$(BENCH)/bin/python -m benchmarks.bench
 
 check: $(VENV)/test
 	$(BIN)/ruff check
@@ -37,9 +42,11 @@ lock: $(VENV)/test
 		pyproject.toml --output-file requirements.lock --upgrade
 	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
 		pyproject.toml --extra test --output-file requirements-test.lock --upgrade
+	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
+		pyproject.toml --extra bench --output-file requirements-bench.lock --upgrade
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
 
 $(VENV)/python:
 	@test -w . || { echo "Cannot write in this folder: $(CURDIR)"; exit 1; }
@@ -57,4 +64,11 @@ $(VENV)/run: requirements.lock | $(VENV)/python
 $(VENV)/test: requirements-test.lock | $(VENV)/run
 	@echo "Installing what the tests need ..."
 	@$(PIP_INSTALL) --requirement requirements-test.lock
+	@touch $@
+
+$(BENCH)/installed: requirements-bench.lock | $(VENV)/python
+	@echo "Installing what the comparisons need ..."
+	@$(BIN)/python -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements-bench.lock
 	@touch $@

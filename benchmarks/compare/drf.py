@@ -1,0 +1,250 @@
+"""Django REST framework as its documentation writes it, on gunicorn with threads, so that connections last.
+
+https://www.django-rest-framework.org/: generic views, model serializers, a custom pagination style and a
+custom authentication, in the one file that Django allows. Relations are loaded with select_related and
+prefetch_related, as it advises.
+Tokens: Django REST framework's own are rows without a signature; here PyJWT, then one statement for session
+and user.
+
+Run: gunicorn --worker-class gthread --threads 8 benchmarks.compare.drf:application
+"""
+
+from datetime import UTC, datetime
+
+import django
+import jwt
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.db import models, transaction
+from django.db.models import Q
+
+from api.text import marks_in, names_in, words_of
+from benchmarks.compare.common import DATABASE, SECRET_KEY, cursor_of, id_of
+
+settings.configure(
+    SECRET_KEY=SECRET_KEY,
+    ALLOWED_HOSTS=["127.0.0.1"],
+    ROOT_URLCONF=__name__,
+    USE_TZ=True,
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATABASE,
+            "CONN_MAX_AGE": None,
+            "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA synchronous = FULL"},
+        }
+    },
+    # What `django-admin startproject` chooses, without sessions, messages and CSRF, which are for pages.
+    MIDDLEWARE=[
+        "django.middleware.security.SecurityMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    ],
+    INSTALLED_APPS=["rest_framework"],
+    REST_FRAMEWORK={
+        "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+        "UNAUTHENTICATED_USER": None,
+    },
+)
+django.setup()
+
+# Django must be set up before these can be imported.
+from django.urls import path  # noqa: E402
+from rest_framework import authentication, exceptions, generics, pagination, permissions, serializers  # noqa: E402
+from rest_framework.response import Response  # noqa: E402
+
+
+class User(models.Model):
+    username = models.CharField(max_length=64)
+    folded_username = models.CharField(max_length=64)
+
+    is_authenticated = True
+
+    class Meta:
+        app_label = "microblog"
+        db_table = "users"
+        managed = False
+
+
+class Session(models.Model):
+    user = models.ForeignKey(User, models.CASCADE)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "microblog"
+        db_table = "sessions"
+        managed = False
+
+
+class Follow(models.Model):
+    follower = models.ForeignKey(User, models.CASCADE, related_name="+")
+    followed = models.ForeignKey(User, models.CASCADE, related_name="+")
+
+    class Meta:
+        app_label = "microblog"
+        db_table = "follows"
+        managed = False
+
+
+class Post(models.Model):
+    body = models.CharField(max_length=140)
+    words = models.TextField()
+    timestamp = models.DateTimeField()
+    edited_at = models.DateTimeField(null=True)
+    user = models.ForeignKey(User, models.CASCADE)
+    is_reply = models.BooleanField(default=False)
+    in_reply_to = models.ForeignKey("self", models.SET_NULL, null=True)
+    version = models.IntegerField(default=1)
+
+    class Meta:
+        app_label = "microblog"
+        db_table = "posts"
+        managed = False
+
+
+class Entity(models.Model):
+    pk = models.CompositePrimaryKey("post_id", "start")
+    post = models.ForeignKey(Post, models.CASCADE, related_name="entities")
+    start = models.IntegerField()
+    end = models.IntegerField()
+    tag = models.CharField(max_length=140, null=True)
+    user = models.ForeignKey(User, models.CASCADE, null=True)
+    is_repeat = models.BooleanField()
+
+    class Meta:
+        app_label = "microblog"
+        db_table = "entities"
+        managed = False
+        ordering = ["start"]
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    def authenticate(self, request):
+        keyword, _, token = request.headers.get("Authorization", "").partition(" ")
+        if keyword != "Bearer":
+            return None
+        try:
+            session_id = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])["sub"]
+            going_on = Session.objects.select_related("user").filter(expires_at__gt=datetime.now(UTC))
+            session = going_on.get(pk=session_id)
+        except (jwt.InvalidTokenError, Session.DoesNotExist):
+            raise exceptions.AuthenticationFailed from None
+        return session.user, session
+
+    def authenticate_header(self, _request):
+        return "Bearer"
+
+
+class Cursors(pagination.BasePagination):
+    def paginate_queryset(self, queryset, request, view=None):
+        limit = serializers.IntegerField(min_value=1, max_value=100)
+        limit = limit.run_validation(request.query_params.get("limit", 20))
+        if cursor := request.query_params.get("cursor"):
+            try:
+                queryset = queryset.filter(id__lt=id_of(cursor))
+            except ValueError:
+                raise exceptions.ParseError from None
+        posts = list(queryset.order_by("-id")[: limit + 1])
+        page = posts[:limit]
+        self.next_cursor = cursor_of(page[-1].id) if len(posts) > limit else None
+        self.prev_cursor = cursor_of(page[0].id) if page else None
+        return page
+
+    def get_paginated_response(self, data):
+        cursors = {"next_cursor": self.next_cursor, "prev_cursor": self.prev_cursor}
+        return Response({"items": data, **cursors})
+
+
+class Moment(serializers.DateTimeField):
+    def to_representation(self, value):
+        return f"{value.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+class AuthorSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = User
+        fields = ["id", "username"]
+
+
+class EntitySerializer(serializers.ModelSerializer):
+    username = serializers.CharField(source="user.username", default=None)
+
+    class Meta:
+        model = Entity
+        fields = ["start", "end", "tag", "username"]
+
+
+class PostSerializer(serializers.ModelSerializer):
+    timestamp = Moment(read_only=True)
+    edited_at = Moment(read_only=True)
+    author = AuthorSerializer(source="user", read_only=True)
+    in_reply_to_id = serializers.IntegerField(read_only=True)
+    entities = EntitySerializer(many=True, read_only=True)
+    etag = serializers.CharField(source="version", read_only=True)
+    counts = serializers.ReadOnlyField(default=None)
+    viewer = serializers.ReadOnlyField(default=None)
+
+    class Meta:
+        model = Post
+        fields = ["id", "body", "timestamp", "edited_at", "author", "is_reply", "in_reply_to_id", "entities"]
+        fields += ["etag", "counts", "viewer"]
+        read_only_fields = ["is_reply"]
+
+    @transaction.atomic
+    def create(self, validated_data):
+        body = validated_data["body"]
+        words = " ".join(words_of(body))
+        post = Post.objects.create(words=words, timestamp=datetime.now(UTC), **validated_data)
+        named = User.objects.filter(folded_username__in=names_in(body))
+        marks = marks_in(body, dict(named.values_list("folded_username", "id")))
+        Entity.objects.bulk_create(Entity(post=post, **mark._asdict()) for mark in marks)
+        return post
+
+
+posts = Post.objects.select_related("user").prefetch_related("entities__user")
+
+
+class PostList(generics.ListCreateAPIView):
+    queryset = posts
+    serializer_class = PostSerializer
+    pagination_class = Cursors
+    authentication_classes = [TokenAuthentication]
+    permission_classes = [permissions.IsAuthenticatedOrReadOnly]
+
+    def perform_create(self, serializer):
+        serializer.save(user=self.request.user)
+
+
+class PostDetail(generics.RetrieveAPIView):
+    queryset = posts
+    serializer_class = PostSerializer
+
+
+class UserPostList(generics.ListAPIView):
+    serializer_class = PostSerializer
+    pagination_class = Cursors
+
+    def get_queryset(self):
+        user = generics.get_object_or_404(User, folded_username=self.kwargs["username"].lower())
+        return posts.filter(user=user)
+
+
+class Feed(generics.ListAPIView):
+    serializer_class = PostSerializer
+    pagination_class = Cursors
+    authentication_classes = [TokenAuthentication]
+    permission_classes = [permissions.IsAuthenticated]
+
+    def get_queryset(self):
+        followed = Follow.objects.filter(follower=self.request.user).values("followed")
+        return posts.filter(Q(user=self.request.user) | Q(user__in=followed))
+
+
+urlpatterns = [
+    path("api/v1/posts", PostList.as_view()),
+    path("api/v1/posts/<int:pk>", PostDetail.as_view()),
+    path("api/v1/users/<str:username>/posts", UserPostList.as_view()),
+    path("api/v1/feed", Feed.as_view()),
+]
+application = get_wsgi_application()
