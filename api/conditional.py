@@ -9,6 +9,7 @@ import orjson
 from flask import current_app, g, request
 from marshmallow import Schema
 
+from api.database import only_reads
 from api.errors import Problem, header_problem
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
@@ -27,10 +28,9 @@ def entity_tag(value: Any) -> str | None:
     A representation that has its tag as a member has a strong one. Lists, and answers with more than the
     representation, have weak ones; these are others under another secret, which ends the cursors in them.
     """
-    is_read = request.method in {"GET", "HEAD"}
-    if isinstance(value, dict) and "etag" in value and not (is_read and g.get("expand")):
+    if isinstance(value, dict) and "etag" in value and not (only_reads() and g.get("expand")):
         return f'"{value["etag"]}"'
-    if not is_read:
+    if not only_reads():
         return None
     secret: str = current_app.config["SECRET_KEY"]
     return f'W/"{digest(value, secret.encode()[:64])}"'

@@ -84,16 +84,20 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate(directory=str(ROOT / "migrations"))
 
-# For `db.get_or_404` of a row that is to be changed, or deleted: others who want to change it wait until the
+# For `db.get_or_404` of a row that is to be changed: others who want to change it wait until the
 # transaction ends, then see its outcome. (SQLite has no row locks: there the whole transaction waits.)
 # Rows are locked in one order, posts before users and each by their ids, so that nobody waits in a circle.
 FOR_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
-FOR_DELETE: dict[str, Any] = {"with_for_update": True}
 
 
 def database_name() -> str:
     """Return which database it is, as SQLAlchemy calls it: `sqlite` or `postgresql`."""
     return db.engine.dialect.name
+
+
+def only_reads() -> bool:
+    """Say whether this request changes nothing (RFC 9110, section 9.2.1)."""
+    return request.method in {"GET", "HEAD"}
 
 
 def insert_once(model: type[Base], **columns: Any) -> None:
@@ -171,7 +175,7 @@ class WriteTurns:
         once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
         Each statement that reads sees what is committed then, as it does on PostgreSQL.
         """
-        if has_request_context() and request.method in {"GET", "HEAD"}:
+        if has_request_context() and only_reads():
             return
         # It lasts until the connection goes back. Who waits in vain asks SQLite: other processes write, too.
         if not connection.info.get("has_turn"):

@@ -16,6 +16,7 @@ from marshmallow import ValidationError
 
 from api.body import json_object
 from api.conditional import entity_tag, is_known
+from api.database import only_reads
 from api.errors import Problem, input_errors
 from api.prepared import Prepared
 from api.rows import Expand, caller_id, parts_of, read_shown
@@ -111,7 +112,7 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
     value, dump = _read(schema, body)
     etag = entity_tag(value)
     headers = {**headers, "ETag": etag} if etag else dict(headers)
-    if request.method in {"GET", "HEAD"}:
+    if only_reads():
         headers["Vary"] = "Authorization"
         if not schema.IS_CONFIDENTIAL:
             audience = "public" if caller_id() is None else "private"

@@ -10,10 +10,10 @@ from api.database import db, insert_once
 from api.endpoint import accepts, fails, returns
 from api.errors import InputError, Problem
 from api.follows.queries import feed_of, follow_of, followed_by, followers_of, ids_in_order
-from api.models import Follow, Post, User
+from api.models import Follow, Post
 from api.pagination import Page, PageQuery, Window, page_of, paginate
 from api.posts.schemas import PostSchema
-from api.users.queries import id_of, user_named
+from api.users.queries import id_of
 from api.users.schemas import UserSchema
 
 follows = Blueprint("follows", __name__)
@@ -40,8 +40,8 @@ def get_following(username: str) -> None:
 
     204 if you do, 404 if you do not, or if there is nobody of this name.
     """
-    followed = db.first_or_404(user_named(username))
-    db.first_or_404(follow_of(current_user_id(), followed.id))
+    followed_id = db.first_or_404(id_of(username.lower()))
+    db.first_or_404(follow_of(current_user_id(), followed_id))
 
 
 @follows.put("/me/following/<username:username>")
@@ -53,12 +53,12 @@ def create_following(username: str) -> None:
 
     To follow them again changes nothing. You cannot follow yourself.
     """
-    followed: User = db.first_or_404(user_named(username))
-    if followed.id == current_user_id():
+    followed_id: int = db.first_or_404(id_of(username.lower()))
+    if followed_id == current_user_id():
         yourself = InputError("parameter", "username", "yourself", "You cannot follow yourself.")
         raise Problem("invalid_input", errors=[yourself])
-    db.session.execute(ids_in_order(current_user_id(), followed.id).with_for_update(key_share=True))
-    insert_once(Follow, follower_id=current_user_id(), followed_id=followed.id)
+    db.session.execute(ids_in_order(current_user_id(), followed_id).with_for_update(key_share=True))
+    insert_once(Follow, follower_id=current_user_id(), followed_id=followed_id)
     db.session.commit()
 
 
@@ -70,10 +70,10 @@ def delete_following(username: str) -> None:
 
     To do so again changes nothing.
     """
-    followed: User = db.first_or_404(user_named(username))
-    db.session.execute(ids_in_order(current_user_id(), followed.id).with_for_update(key_share=True))
+    followed_id: int = db.first_or_404(id_of(username.lower()))
+    db.session.execute(ids_in_order(current_user_id(), followed_id).with_for_update(key_share=True))
     follower_is_me = Follow.follower_id == current_user_id()
-    db.session.execute(delete(Follow).where(follower_is_me, Follow.followed_id == followed.id))
+    db.session.execute(delete(Follow).where(follower_is_me, Follow.followed_id == followed_id))
     db.session.commit()
 
 

@@ -9,11 +9,6 @@ from api.models import Follow, Like, Post, User
 from api.prepared import Prepared, prepared
 
 
-def user_named(username: str) -> Select[User]:
-    """The user with a name, whatever its case."""
-    return select(User).where(User.folded_username == username.lower())
-
-
 def id_of(folded_username: str) -> Select[int]:
     """The id of the user with a name, given in lower case."""
     return select(User.id).where(User.folded_username == folded_username)
