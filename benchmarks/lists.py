@@ -30,6 +30,7 @@ from api.database import db, utc_now
 from api.models import Follow, Post, User
 from api.seed import analyze, seed
 from benchmarks import UNLIMITED
+from tests.statements import recorded_statements
 
 ROUNDS = 40
 WARM_UP = 15  # After so many PostgreSQL has made up its mind about the plans.
@@ -128,17 +129,13 @@ class Service:
             event.remove(engine, "checkout", watch)
             event.remove(engine, "checkin", leave)
             return steps
-        statements: list[tuple[str, Any]] = []
-
-        def remember(_connection: Any, _cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
-            statements.append((f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", values))
-
-        event.listen(engine, "before_cursor_execute", remember)
-        self.get(page.url, page.headers)
-        event.remove(engine, "before_cursor_execute", remember)
+        with recorded_statements(self.app) as statements:
+            self.get(page.url, page.headers)
+        explain = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON)"
         with engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
-            return sum(_rows_read(driver.execute(*one).fetchone()[0][0]["Plan"]) for one in statements)
+            plans = [driver.execute(f"{explain} {one.text}", one.parameters) for one in statements]
+            return sum(_rows_read(plan.fetchone()[0][0]["Plan"]) for plan in plans)
 
     def _reader(self, follows: int) -> dict[str, str]:
         """Register somebody who follows so many; return the headers of their requests."""

@@ -8,7 +8,6 @@ Run: uvicorn --no-access-log benchmarks.compare.fastapi_tuned:app
 """
 
 import sqlite3
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import jwt
@@ -16,20 +15,21 @@ import orjson
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, Row, TextClause, bindparam, create_engine, event, text
+from sqlalchemy import Connection, TextClause, bindparam, create_engine, event, text
 
 from api.text import marks_in, names_in, words_of
-from benchmarks.compare.common import DATABASE, SECRET_KEY, THREADS, cursor_of, id_of
+from benchmarks.compare.common import (
+    DATABASE,
+    SECRET_KEY,
+    SELECT,
+    THREADS,
+    cursor_of,
+    id_of,
+    now,
+    post_of,
+)
 
 LAST = 2**63 - 1
-SELECT = """
-    SELECT posts.id, body, timestamp, edited_at, author.id AS author_id, author.username, is_reply,
-        in_reply_to_id, posts.version, (SELECT json_group_array(json(entity)) FROM (
-            SELECT json_object('start', start, 'end', "end", 'tag', tag, 'username',
-                (SELECT username FROM users WHERE users.id = entities.user_id)) AS entity
-            FROM entities WHERE post_id = posts.id ORDER BY start)) AS entities
-    FROM posts JOIN users AS author ON author.id = posts.user_id
-"""
 ONE = text(f"{SELECT} WHERE posts.id = :id")
 ALL = text(f"{SELECT} WHERE posts.id < :before ORDER BY posts.id DESC LIMIT :limit")
 THEIRS = text(
@@ -102,29 +102,6 @@ def before_id(cursor: str | None) -> int:
         return id_of(cursor) if cursor else LAST
     except ValueError:
         raise HTTPException(400) from None
-
-
-def now() -> str:
-    """Return this moment as the tables have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-def post_of(row: Row[Any]) -> dict[str, Any]:
-    """Return a post as it is shown."""
-    post_id, body, timestamp, edited_at, user_id, username, is_reply, in_reply_to_id, version, entities = row
-    return {
-        "id": post_id,
-        "body": body,
-        "timestamp": f"{timestamp[:10]}T{timestamp[11:23]}Z",
-        "edited_at": edited_at and f"{edited_at[:10]}T{edited_at[11:23]}Z",
-        "author": {"id": user_id, "username": username},
-        "is_reply": bool(is_reply),
-        "in_reply_to_id": in_reply_to_id,
-        "entities": orjson.Fragment(entities),
-        "etag": str(version),
-        "counts": None,
-        "viewer": None,
-    }
 
 
 def read_page(connection: Connection, statement: TextClause, limit: int, **values: Any) -> Response:

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from threading import local
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,19 +18,11 @@ from urllib.parse import parse_qsl
 import orjson
 
 from api.text import marks_in, names_in, words_of
-from benchmarks.compare.common import DATABASE, SECRET_KEY, cursor_of, id_of
+from benchmarks.compare.common import DATABASE, SECRET_KEY, SELECT, cursor_of, id_of, now, post_of
 
 PATH = re.compile(r"/api/v1/(?:posts(?:/(\d+))?|users/([\w.-]+)/posts|(feed))")
 STATUSES = {201: "201 Created", 304: "304 Not Modified", 401: "401 Unauthorized", 404: "404 Not Found"}
 STATUSES |= {200: "200 OK", 405: "405 Method Not Allowed", 422: "422 Unprocessable Content"}
-SELECT = """
-    SELECT posts.id, body, timestamp, edited_at, users.id, username, is_reply, in_reply_to_id, posts.version,
-        (SELECT json_group_array(json(entity)) FROM (
-            SELECT json_object('start', start, 'end', "end", 'tag', tag, 'username',
-                (SELECT username FROM users WHERE users.id = entities.user_id)) AS entity
-            FROM entities WHERE post_id = posts.id ORDER BY start))
-    FROM posts JOIN users ON users.id = posts.user_id
-"""
 USER_OF_SESSION = """
     SELECT users.id FROM sessions JOIN users ON users.id = sessions.user_id
     WHERE sessions.id = ? AND sessions.expires_at > ?
@@ -118,7 +109,7 @@ def published(database: sqlite3.Connection, user_id: int | None, sent: bytes) ->
         return 422, b"", None
     if not isinstance(body, str) or not 1 <= len(body) <= 140:
         return 422, b"", None
-    moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    moment = now()
     database.execute("BEGIN IMMEDIATE")
     try:
         post = (body, " ".join(words_of(body)), moment, user_id)
@@ -137,24 +128,6 @@ def published(database: sqlite3.Connection, user_id: int | None, sent: bytes) ->
     return 201, orjson.dumps(post_of(row)), None
 
 
-def post_of(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a post as it is shown."""
-    post_id, body, timestamp, edited_at, user_id, username, is_reply, in_reply_to_id, version, entities = row
-    return {
-        "id": post_id,
-        "body": body,
-        "timestamp": f"{timestamp[:10]}T{timestamp[11:23]}Z",
-        "edited_at": edited_at and f"{edited_at[:10]}T{edited_at[11:23]}Z",
-        "author": {"id": user_id, "username": username},
-        "is_reply": bool(is_reply),
-        "in_reply_to_id": in_reply_to_id,
-        "entities": orjson.Fragment(entities),
-        "etag": str(version),
-        "counts": None,
-        "viewer": None,
-    }
-
-
 def user_of(database: sqlite3.Connection, authorization: str) -> int | None:
     """Return the id of whose token it is, if it is good."""
     signed, _, signature = authorization.removeprefix("Bearer ").rpartition(".")
@@ -167,8 +140,7 @@ def user_of(database: sqlite3.Connection, authorization: str) -> int | None:
         return None
     if claims["exp"] <= time.time():
         return None
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    row = database.execute(USER_OF_SESSION, (claims["sub"], now)).fetchone()
+    row = database.execute(USER_OF_SESSION, (claims["sub"], now())).fetchone()
     return row[0] if row else None
 
 
