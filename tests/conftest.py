@@ -1,6 +1,7 @@
 """What all tests stand on: the application on SQLite and on PostgreSQL, built by the migrations."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -65,15 +66,22 @@ def config_for(database_url: str, **settings: Any) -> Config:
     return Config(DATABASE_URL=database_url, **{**defaults, **settings})
 
 
-@pytest.fixture(scope="session", params=DATABASES)
-def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
-    """The application on a database that the migrations built."""
-    app = create_app(config_for(new_database_url(request.param)))
+@contextmanager
+def migrated(database_url: str) -> Iterator[Flask]:
+    """Give the application on a database that the migrations build."""
+    app = create_app(config_for(database_url))
     with app.app_context():
         flask_migrate.upgrade()
     yield app
     with app.app_context():
         db.engine.dispose()
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
+    """The application on a database that the migrations built."""
+    with migrated(new_database_url(request.param)) as app:
+        yield app
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import flask_migrate
 import pytest
 from click.testing import Result
 from flask import Flask
 from sqlalchemy import Select, select, text
 
-from api.app import create_app
 from api.database import db, utc_now
 from api.models import Entity, Follow, Like, Post, User
 from api.posts.schemas import PostCreateSchema
@@ -18,7 +16,7 @@ from api.seed import seed
 from api.story import NAMES
 from api.text import Mark, marks_in, words_of
 from api.users.schemas import UserCreateSchema
-from tests.conftest import DATABASES, config_for
+from tests.conftest import DATABASES, migrated
 from tests.contract import ContractClient
 from tests.factories import PASSWORD, Factory
 from tests.walks import walk_both_ways
@@ -53,12 +51,8 @@ IMPOSSIBLE = [
 @pytest.fixture(scope="module", params=DATABASES)
 def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
     """An application of its own: what the planner learns of these rows is not for other tests."""
-    app = create_app(config_for(new_database_url(request.param)))
-    with app.app_context():
-        flask_migrate.upgrade()
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with migrated(new_database_url(request.param)) as app:
+        yield app
 
 
 @pytest.fixture

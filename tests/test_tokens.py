@@ -20,6 +20,7 @@ from api.tokens.routes import REFRESH_TOKEN
 from tests.contract import ContractClient
 from tests.factories import PASSWORD, Factory, Member
 from tests.races import at_once, meanwhile
+from tests.test_users import change_password
 
 LONG_AGO = datetime(2020, 2, 29, 12, 0, 0, 0, UTC)
 # What anybody may read, of a user ann and her post 42.
@@ -132,12 +133,6 @@ def outdate_password(app: Flask, member: Member) -> None:
     with app.app_context():
         db.session.execute(update(User).where(User.id == member.id).values(password_hash=old_hash))
         db.session.commit()
-
-
-def change_password(client: ContractClient, member: Member) -> TestResponse:
-    """Ask for another password."""
-    sent = {"current_password": member.password, "new_password": "7 blue bicycles"}
-    return client.put("/me/password", json=sent, headers=member.signed_in)
 
 
 class TestCreateToken:
@@ -362,7 +357,7 @@ class TestCreateToken:
     ) -> None:
         ann = make.user("ann")
 
-        with meanwhile(app, partial(change_password, ContractClient(app), ann)):
+        with meanwhile(app, partial(change_password, ContractClient(app), ann.signed_in)):
             response = sign_in(client, "ann")
 
         assert response.status_code == 401
