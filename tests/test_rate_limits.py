@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from limits import parse
+from limits.storage import MemoryStorage
 from werkzeug.test import TestResponse
 
 from api import rate_limits
@@ -153,15 +157,43 @@ def test_what_is_counted_apart_is_there(migrated_app: Flask, endpoint: str) -> N
     assert endpoint in migrated_app.view_functions
 
 
-def test_counts_in_memory_are_swept_once_a_minute(limited: Limited) -> None:
-    app = limited()
-    storage = app.extensions["counts"].ask(lambda counter: counter.storage)
-    storage.timer.join()  # The first one, of the library's own.
+class TestMemory:
+    LIMIT = parse("5/minute")
 
-    ContractClient(app).get("/posts")
+    @given(steps=st.lists(st.tuples(st.floats(0, 90), st.sampled_from([1, 1, 1, 2, -1])), max_size=40))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    def test_counts_as_the_library_does(
+        self, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, int]]
+    ) -> None:
+        ours, theirs = (rate_limits.Counter(storage()) for storage in (rate_limits.Memory, MemoryStorage))
+        now = 1_800_000_000.0
+        may_give_back = 0
+        for seconds, units in steps:
+            if now % 60 + seconds >= 60:
+                may_give_back = 0
+            now += seconds
+            monkeypatch.setattr(time, "time", lambda: now)  # noqa: B023 -- asked for at once.
+            if may_give_back + units < 0:
+                continue
 
-    assert storage.timer.is_alive()
-    assert storage.timer.interval == rate_limits.SWEEP_SECONDS
+            taken = [counter.hit(self.LIMIT, "reads", "ann", cost=units) for counter in (ours, theirs)]
+
+            assert taken[0] is taken[1]
+            may_give_back += units * taken[0]
+            left = [counter.get_window_stats(self.LIMIT, "reads", "ann") for counter in (ours, theirs)]
+            assert left[0] == left[1]
+
+    def test_forgets_windows_that_are_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        storage = rate_limits.Memory()
+        counter = rate_limits.Counter(storage)
+        for name in range(100):
+            counter.hit(self.LIMIT, "reads", str(name))
+        end = time.time() + 121
+
+        monkeypatch.setattr(time, "time", lambda: end)
+        counter.hit(self.LIMIT, "reads", "ann")
+
+        assert len(storage._windows) == 1
 
 
 class TestTooMany:
