@@ -1,8 +1,8 @@
 """A line of JSON for each answer: what was asked for and how it went, nothing that people sent."""
 
-import logging
 import re
 import sys
+from contextlib import suppress
 from http import HTTPMethod
 from time import perf_counter
 
@@ -17,14 +17,12 @@ TRACEPARENT = re.compile(
     r"-[0-9a-f]{2}(?P<more>-.*)?"
 )
 
-log = logging.getLogger("microblog.access")
+# Any other word can be sent for a method, of any length.
+METHODS = frozenset(HTTPMethod.__members__)
 
 
 def init_app(app: Flask) -> None:
     """Log each answer on the standard output."""
-    if not log.handlers:
-        log.addHandler(logging.StreamHandler(sys.stdout))
-        log.setLevel(logging.INFO)
     app.before_request(_begin)
     app.after_request(_write)
 
@@ -34,14 +32,11 @@ def _begin() -> None:
 
 
 def _write(response: Response) -> Response:
-    trace = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
-    if trace and trace["version"] == "00" and trace["more"]:
-        trace = None
+    trace = _trace_of(request.headers.get("traceparent"))
     line = {
         "time": utc_now(),
         "request_id": g.request_id,
-        # Any word can be sent for a method, of any length.
-        "method": request.method if request.method in HTTPMethod.__members__ else None,
+        "method": request.method if request.method in METHODS else None,
         "route": request.url_rule and request.url_rule.rule,
         "status": response.status_code,
         "milliseconds": round(1000 * (perf_counter() - g.began), 2),
@@ -49,5 +44,12 @@ def _write(response: Response) -> Response:
         "trace_id": trace and trace["trace_id"],
         "parent_id": trace and trace["parent_id"],
     }
-    log.info(orjson.dumps(line, option=orjson.OPT_UTC_Z).decode())
+    with suppress(OSError):  # Where nobody reads on, or a disk is full, answers go out all the same.
+        sys.stdout.write(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE).decode())
+        sys.stdout.flush()
     return response
+
+
+def _trace_of(traceparent: str | None) -> re.Match[str] | None:
+    trace = TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return None if trace and trace["version"] == "00" and trace["more"] else trace

@@ -13,7 +13,7 @@ import argparse
 import base64
 import difflib
 import hmac
-import logging
+import io
 import os
 import platform
 import secrets
@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from importlib.metadata import version
@@ -258,9 +258,9 @@ def seeded(database: Path, posts: int) -> tuple[list[Workload], str]:
 
 def sign_in(database: Path, username: str) -> tuple[str, str]:
     """Sign a user in; return the service's token, and a JSON Web Token for the same session."""
-    logging.getLogger("microblog.access").addHandler(logging.NullHandler())  # Our output is the tables.
     app = create_app(Config.from_environment({**os.environ, "DATABASE_URL": f"sqlite:///{database}"}))
-    answer = app.test_client().post(f"{PREFIX}/tokens", auth=(username, os.environ["SECRET_KEY"]))
+    with redirect_stdout(io.StringIO()):  # Our output is the tables.
+        answer = app.test_client().post(f"{PREFIX}/tokens", auth=(username, os.environ["SECRET_KEY"]))
     with closing(sqlite3.connect(database)) as connection:
         [session_id] = connection.execute("SELECT id FROM sessions").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
