@@ -1,8 +1,10 @@
 """The one place where the parts meet; read from top to bottom."""
 
 import re
+from collections.abc import Callable
 from functools import cached_property
-from secrets import token_hex
+from random import getrandbits
+from typing import Any
 
 from flask import Flask, Request, Response, g, request
 from flask.sessions import SessionInterface
@@ -10,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
 from werkzeug.datastructures import Authorization
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import MapAdapter
 
 from api import access_log, auth, body, cli, cors, database, docs, errors, health, mail, rate_limits
 from api.config import Config
@@ -91,6 +94,16 @@ class Microblog(Flask):
     request_class = ApiRequest
     response_class = ApiResponse
 
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function as it is: none here is asynchronous, which Flask would look into at each call."""
+        return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the route of a request, which does not depend on the host."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request; begin anew, twice at most, if its transaction was the victim of a deadlock.
 
@@ -109,13 +122,14 @@ class Microblog(Flask):
 def _name_request() -> None:
     """Take the name that the caller, or a proxy, gave the request, or give it one."""
     theirs = request.headers.get("X-Request-Id", "")
-    g.request_id = theirs if REQUEST_ID.fullmatch(theirs) else token_hex(16)
+    g.request_id = theirs if REQUEST_ID.fullmatch(theirs) else f"{getrandbits(128):032x}"
 
 
 def _add_headers(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    response.headers.setdefault("Cache-Control", "no-store")
+    headers = response.headers
+    headers.add("X-Request-Id", g.request_id)
+    headers.add("X-Content-Type-Options", "nosniff")
+    headers.add("Referrer-Policy", "no-referrer")
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    headers.setdefault("Cache-Control", "no-store")
     return response

@@ -1,39 +1,36 @@
 """Entity tags, and requests that depend on them (RFC 9110, sections 8.8.3 and 13)."""
 
 import re
-from base64 import urlsafe_b64encode
 from hashlib import blake2b
-from typing import Any
 
-import orjson
 from flask import current_app, g, request
 from marshmallow import Schema
 
 from api.database import only_reads
 from api.errors import Problem, header_problem
+from api.schema import Shown
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
 
 
-def digest(value: Any, key: bytes = b"") -> str:
-    """Return 16 characters that stand for a value: for JSON, or rows of what JSON can be made of."""
-    made = blake2b(orjson.dumps(value, default=tuple), digest_size=12, key=key)
-    return urlsafe_b64encode(made.digest()).decode()
+def digest(content: bytes, key: bytes = b"") -> str:
+    """Return 24 characters that stand for what is shown."""
+    return blake2b(content, digest_size=12, key=key).hexdigest()
 
 
-def entity_tag(value: Any) -> str | None:
-    """Return the `ETag` of an answer, given what changes whenever the answer does; None if it has none.
+def entity_tag(shown: Shown) -> str | None:
+    """Return the `ETag` of an answer; None if it has none.
 
     A representation that has its tag as a member has a strong one. Lists, and answers with more than the
     representation, have weak ones; these are others under another secret, which ends the cursors in them.
     """
-    if isinstance(value, dict) and "etag" in value and not (only_reads() and g.get("expand")):
-        return f'"{value["etag"]}"'
+    if shown.etag and not (only_reads() and g.get("expand")):
+        return f'"{shown.etag}"'
     if not only_reads():
         return None
     secret: str = current_app.config["SECRET_KEY"]
-    return f'W/"{digest(value, secret.encode()[:64])}"'
+    return f'W/"{digest(shown.tagged, secret.encode()[:64])}"'
 
 
 def ensure_unchanged(row: object, schema: Schema) -> None:

@@ -131,15 +131,18 @@ def init_app(app: Flask) -> None:
             "pool_size": app.config["THREADS"],
             "pool_pre_ping": True,
             "connect_args": {
+                "autocommit": True,
                 "connect_timeout": timeout,
                 "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
             },
         }
     db.init_app(app)
     migrate.init_app(app, db)
-    if url.startswith("sqlite"):
-        turns = WriteTurns(timeout)
-        with app.app_context():
+    with app.app_context():
+        if url.startswith("postgresql"):
+            event.listen(db.engine, "begin", _begin)
+        else:
+            turns = WriteTurns(timeout)
             event.listen(db.engine, "connect", _prepare_sqlite)
             event.listen(db.engine, "begin", turns.begin)
             event.listen(db.engine, "checkin", turns.end)
@@ -148,6 +151,19 @@ def init_app(app: Flask) -> None:
 def is_deadlock(error: OperationalError) -> bool:
     """Say whether the database ended a transaction because it and others waited for each other."""
     return getattr(error.orig, "sqlstate", None) == "40P01"
+
+
+def _needs_transaction() -> bool:
+    """Say whether what comes is more than statements that read, each of which sees what is committed then.
+
+    Drivers begin none by themselves: that would be two more messages to PostgreSQL for each request.
+    """
+    return not (has_request_context() and only_reads())
+
+
+def _begin(connection: Connection) -> None:
+    if _needs_transaction():
+        connection.exec_driver_sql("BEGIN")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -173,9 +189,8 @@ class WriteTurns:
 
         A transaction that reads first and then writes cannot wait for another writer on SQLite: it fails at
         once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
-        Each statement that reads sees what is committed then, as it does on PostgreSQL.
         """
-        if has_request_context() and only_reads():
+        if not _needs_transaction():
             return
         # It lasts until the connection goes back. Who waits in vain asks SQLite: other processes write, too.
         if not connection.info.get("has_turn"):

@@ -10,7 +10,6 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Literal
 
-import orjson
 from flask import Response, abort, current_app, g, request
 from marshmallow import ValidationError
 
@@ -109,8 +108,11 @@ def returns(
 
 def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, str]) -> Response:
     """Return what the schema shows; to a caller who has it already, 304 (RFC 9110, section 15.4.5)."""
-    value, dump = _read(schema, body)
-    etag = entity_tag(value)
+    if isinstance(body, Prepared):
+        shown, *_ = read_shown(body, schema) or abort(404)
+    else:
+        shown = schema.read(body)
+    etag = entity_tag(shown)
     headers = {**headers, "ETag": etag} if etag else dict(headers)
     if only_reads():
         headers["Vary"] = "Authorization"
@@ -119,16 +121,8 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
             headers["Cache-Control"] = f"{audience}, no-cache"
         if etag and is_known(etag):
             return current_app.response_class(b"", HTTPStatus.NOT_MODIFIED, headers)
-    dumped = dump()
-    headers = {"Content-Type": "application/json", **schema.headers(dumped), **headers}
-    return current_app.response_class(orjson.dumps(dumped), status, headers)
-
-
-def _read(schema: BaseSchema, body: Any) -> tuple[Any, Callable[[], dict[str, Any]]]:
-    if isinstance(body, Prepared):
-        shown, *_ = read_shown(body, schema) or abort(404)
-        return shown, lambda: shown
-    return schema.read(body)
+    headers = {"Content-Type": "application/json", **shown.headers, **headers}
+    return current_app.response_class(shown.json, status, headers)
 
 
 def fails(*statuses: int) -> Callable[[View], View]:
@@ -142,7 +136,7 @@ def fails(*statuses: int) -> Callable[[View], View]:
 
 
 def _load_query(operation: Operation) -> Any:
-    if operation.query is None and not request.args:
+    if operation.query is None and not request.query_string:
         return {}
     parameters = request.args.to_dict()
     try:

@@ -1,20 +1,21 @@
 """Lists in pages, by cursor."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, NamedTuple, Self, TypeAlias
+from functools import cache, cached_property
+from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
 
+import orjson
 from flask import request
 from marshmallow import EXCLUDE, Schema, fields, validate
-from sqlalchemy import BigInteger, ColumnElement, Row, bindparam
+from sqlalchemy import BigInteger, ColumnElement, bindparam, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.errors import Problem
 from api.prepared import AnySelect, Prepared, made_once
-from api.rows import Shown, select_shown, shape_of_request
-from api.schema import BaseSchema, Integer, QuerySchema, Text
+from api.rows import LINE_END, Writer, joined_lines, key_of, select_shown, shape_of_request
+from api.schema import BaseSchema, Integer, QuerySchema, Shown, Text
 from api.signing import signed, signed_values
 
 CURSOR_VERSION = 1
@@ -94,57 +95,78 @@ class Page:
     listed: Prepared
     window: Window
 
-    def read(self, schema: Schema) -> "ReadPage":
-        """Read the page's rows: what the schema shows of its items.
+    def read(self, schema: Schema) -> "ShownPage":
+        """Read what a schema shows of the page's items.
 
         Keyset pagination: the index on the key is walked from the anchor on, so that a page deep in the
         list costs what the first one does. One row more than is shown tells whether more follow.
         """
         window = self.window
         is_first = window.anchor is None
-        statement, shown = _made_page(
+        statement, writer = _made_page(
             self.listed.statement, schema, window.key, window.upwards, is_first, shape_of_request()
         )
         values = {**self.listed.values, "anchor": window.anchor, "rows": window.limit + 1}
-        found = Prepared(statement, values).rows()
-        rows = found[: window.limit]
-        return ReadPage(window, shown, rows[::-1] if window.backwards else rows, len(found) > window.limit)
+        [[text]] = Prepared(statement, values).rows()
+        return ShownPage(window, writer, text or "")
 
 
 @made_once
 def _made_page(
     statement: AnySelect, schema: Schema, key: Key, upwards: bool, is_first: bool, _shape: object
-) -> tuple[AnySelect, Shown]:
-    statement, shown = select_shown(statement, schema, key)
+) -> tuple[AnySelect, Writer]:
+    statement, writer = select_shown(statement, schema, key)
     anchor: Any = bindparam("anchor", type_=key.type)
     if not is_first:
         statement = statement.where(key > anchor if upwards else key < anchor)
     statement = statement.order_by(key.asc() if upwards else key.desc())
-    return statement.limit(bindparam("rows", type_=BigInteger())), shown
+    page = statement.limit(bindparam("rows", type_=BigInteger())).subquery()
+    return select(joined_lines(page.c.line, LINE_END)), writer
 
 
-class ReadPage(NamedTuple):
-    """One page of a list, read but not yet shown. The last value of each row is its key."""
+class ShownPage(Shown):
+    """One page of a list: the lines of its rows, which become JSON when that is wanted."""
 
-    window: Window
-    shown: Shown
-    rows: Sequence[Row[Any]]
-    has_more: bool
+    def __init__(self, window: Window, writer: Writer, text: str) -> None:
+        super().__init__(text.encode())
+        self._window = window
+        self._writer = writer
+        self._text = text
 
-    def dump(self) -> dict[str, Any]:
-        """Return the items with the cursors of the page's neighbours."""
-        window, rows = self.window, self.rows
-        if not rows:
+    @cached_property
+    def members(self) -> dict[str, Any]:
+        """The items with the cursors of the page's neighbours."""
+        window = self._window
+        lines = self._text.split(LINE_END) if self._text else []
+        has_more = len(lines) > window.limit
+        lines = lines[: window.limit][:: -1 if window.backwards else 1]
+        if not lines:
             # Nothing newer yet: the same cursor asks again.
             anchor = window.anchor if window.backwards else None
             again = window.cursor(anchor, backwards=True) if anchor is not None else None
             return {"items": [], "next_cursor": None, "prev_cursor": again}
-        has_next = window.backwards or self.has_more
+        has_next = window.backwards or has_more
         return {
-            "items": [self.shown.dictionary(row) for row in rows],
-            "next_cursor": window.cursor(rows[-1][-1], backwards=False) if has_next else None,
-            "prev_cursor": window.cursor(rows[0][-1], backwards=True),
+            "items": [orjson.Fragment(self._writer.shown(line).json) for line in lines],
+            "next_cursor": window.cursor(key_of(lines[-1]), backwards=False) if has_next else None,
+            "prev_cursor": window.cursor(key_of(lines[0]), backwards=True),
         }
+
+    @property
+    def json(self) -> bytes:
+        """The page."""
+        return orjson.dumps(self.members)
+
+    @property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+        """A `Link` header with the cursors that the page has."""
+        links = []
+        for relation in ("next", "prev"):
+            cursor = self.members[f"{relation}_cursor"]
+            if cursor:
+                query = urlencode({**request.args.to_dict(), "cursor": cursor})
+                links.append(f'<{request.path}?{query}>; rel="{relation}"')
+        return {"Link": ", ".join(links)} if links else {}
 
 
 class PageSchema(BaseSchema):
@@ -176,26 +198,12 @@ class PageSchema(BaseSchema):
 
     def dump(self, obj: Page, **_kwargs: Any) -> dict[str, Any]:
         """Read the page and show it."""
-        return self._read(obj).dump()
+        return self.read(obj).members
 
-    def read(self, body: Page) -> tuple[Any, Callable[[], dict[str, Any]]]:
-        """Read the page; its rows tell whether it changed, so that nothing need be shown to know it."""
-        page = self._read(body)
-        return [page.has_more, page.rows], page.dump
-
-    def _read(self, page: Page) -> ReadPage:
+    def read(self, body: Page) -> ShownPage:
+        """Read the page."""
         items: Any = self.fields["items"]
-        return page.read(items.inner.schema)
-
-    def headers(self, dumped: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return a `Link` header with the cursors that the page has."""
-        links = []
-        for relation in ("next", "prev"):
-            cursor = dumped[f"{relation}_cursor"]
-            if cursor:
-                query = urlencode({**request.args.to_dict(), "cursor": cursor})
-                links.append(f'<{request.path}?{query}>; rel="{relation}"')
-        return {"Link": ", ".join(links)} if links else {}
+        return body.read(items.inner.schema)
 
 
 @cache

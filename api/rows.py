@@ -1,23 +1,34 @@
-"""Reading: a schema becomes the select that reads just what it shows."""
+"""Reading: a schema becomes the select whose rows are the JSON that it shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import Any, cast
+from itertools import chain
+from typing import Any, NamedTuple
 
 import orjson
 from flask import g
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
-from sqlalchemy import BigInteger, ColumnElement, String, bindparam, func, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Integer,
+    String,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+)
 
 from api.conditional import digest
 from api.database import database_name
 from api.prepared import AnySelect, Prepared, made_once, row_with
-from api.schema import MomentField, Text, refusal
+from api.schema import MomentField, Shown, Text, refusal
 
-JSON_OBJECT = {"sqlite": "json_object", "postgresql": "json_build_object"}
-JSON_ARRAY = {"sqlite": "json_group_array", "postgresql": "json_agg"}
+# What stands between lines, and between the parts of one: JSON has neither, but for what it escapes.
+LINE_END, TAB = "\n", "\t"
 
 
 def caller_id() -> int | None:
@@ -59,7 +70,7 @@ class Expandable(fields.Nested):
             return None
         if not self.has_flags:
             return self.schema.dump(obj)
-        return read_shown(row_with(obj.id, model=type(obj)), self.schema)[0]
+        return orjson.loads(read_shown(row_with(obj.id, model=type(obj)), self.schema)[0].json)
 
 
 class ETag(fields.String):
@@ -75,24 +86,21 @@ class ETag(fields.String):
             metadata={
                 "description": "Changes whenever another member does, save `counts` and `viewer`. In quotes, "
                 "it is what `If-Match` takes.",
-                "example": "Zt0Zk0uJ3tQ2nJt0",
+                "example": "66dd19934b89ded40e3a1c1b",
             },
         )
-
-    def of(self, members: Mapping[str, Any]) -> str:
-        """Return the tag of members that have been serialised."""
-        return digest([members[name] for name in self._beside])
 
     def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> str:  # noqa: ARG002
         """Return the tag of a single object."""
         schema: Any = self.parent
-        return digest([schema.fields[name].serialize(name, obj, get_value) for name in self._beside])
+        members = {name: shown.serialize(name, obj, get_value) for name, shown in _beside_tag(schema).items()}
+        return digest(orjson.dumps(members)[1:-1])
 
-    @cached_property
-    def _beside(self) -> list[str]:
-        schema: Any = self.parent
-        left_out = (ETag, Expandable)
-        return [name for name, field in schema.dump_fields.items() if not isinstance(field, left_out)]
+
+def _beside_tag(schema: Schema) -> dict[str, fields.Field[Any]]:
+    """Return the fields that a schema's tag is made of."""
+    left_out = (ETag, Expandable)
+    return {name: shown for name, shown in schema.dump_fields.items() if not isinstance(shown, left_out)}
 
 
 class Expand(Text):
@@ -113,61 +121,86 @@ class Expand(Text):
         return wanted
 
 
-class Shown:
-    """What a schema shows of a model: the columns to select, and how a row of them becomes a dictionary.
+class Template(NamedTuple):
+    """JSON with `%s` where values belong, and what selects the JSON of these."""
+
+    text: str
+    values: Sequence[ColumnElement[Any]] = ()
+
+    @classmethod
+    def joined(cls, between: str, templates: Iterable["Template"]) -> "Template":
+        """Return one template of several."""
+        parts = list(templates)
+        values = chain.from_iterable(part.values for part in parts)
+        return cls(between.join(part.text for part in parts), list(values))
+
+    def filled(self) -> ColumnElement[str]:
+        """Return what selects the JSON with its values."""
+        fill = func.printf if database_name() == "sqlite" else func.format
+        return fill(_constant(self.text), *self.values, type_=String)
+
+
+class Writer:
+    """Has the database write what a schema shows of a model: a line for each row.
 
     A field is a column of the model, a relationship to another row (a nested schema) or to several (a list of
     them), what the statement computes under the field's name, or a part that the request may ask for.
+
+    A line has the members that the tag is made of (all, if there is none), those that may be expanded, and
+    keys.
     """
 
-    def __init__(
-        self, schema: Schema, model: type[Any], computed: Mapping[str, Any], columns: list[Any] | None = None
-    ) -> None:
-        self.columns = [] if columns is None else columns  # Those of nested schemas come after its own.
+    def __init__(self, schema: Schema, model: type[Any], computed: Mapping[str, Any], *keys: Any) -> None:
         self.relationships: list[Any] = []
-        self._members: dict[str, Any] = dict.fromkeys(schema.dump_fields)
-        self._names: list[str] = []  # Of the members that are columns,
-        self._texts: list[str] = []  # and of those among them that are JSON.
-        self._nested: list[tuple[str, Shown]] = []
-        self._etag: ETag | None = None
-        first = len(self.columns)
-        for name, shown in schema.dump_fields.items():
-            match shown:
-                case ETag():
-                    self._etag = shown
-                case fields.Nested():
-                    continue
-                case _:
-                    self.columns.append(_column(name, shown, model, computed))
-                    self._names.append(name)
-                    if isinstance(shown, fields.List):
-                        self._texts.append(name)
-        self._own = slice(first, len(self.columns))
-        for name, shown in schema.dump_fields.items():
-            match shown:
-                case Expandable() if shown.is_shown:
-                    self._nest(name, shown.schema, model)
-                case fields.Nested() if not isinstance(shown, Expandable):
-                    relationship = getattr(model, name)
-                    self.relationships.append(relationship)
-                    self._nest(name, shown.schema, relationship.property.mapper.class_)
+        self._computed = computed
+        self._has_tag = any(isinstance(shown, ETag) for shown in schema.dump_fields.values())
+        may_expand = {name: shown for name, shown in schema.fields.items() if isinstance(shown, Expandable)}
+        parts = [self._members(_beside_tag(schema), model), self._members(may_expand, model)]
+        parts += [Template("%s", [_json(key)]) for key in keys]
+        self.line = Template.joined(TAB, parts).filled()
 
-    def _nest(self, name: str, schema: Schema, model: type[Any]) -> None:
-        nested = Shown(schema, model, {}, self.columns)
-        self.relationships += nested.relationships
-        self._nested.append((name, nested))
+    def shown(self, line: str) -> Shown:
+        """Return what the schema shows of a row, given its line."""
+        beside, expanded, *_ = line.split(TAB)
+        etag = digest(beside.encode()) if self._has_tag else None
+        tag = f'"etag":"{etag}"' if etag else ""
+        return Shown(f"{{{','.join(filter(None, (beside, tag, expanded)))}}}".encode(), etag)
 
-    def dictionary(self, row: Sequence[Any]) -> dict[str, Any]:
-        """Return what the schema shows of a row, which begins with the columns."""
-        members = self._members.copy()
-        members.update(zip(self._names, row[self._own], strict=True))
-        for name in self._texts:
-            members[name] = orjson.loads(members[name] or "[]")
-        for name, nested in self._nested:
-            members[name] = nested.dictionary(row)
-        if self._etag:
-            members["etag"] = self._etag.of(members)
-        return members
+    def _object(self, schema: Schema, model: type[Any]) -> Template:
+        members = self._members(schema.dump_fields, model)
+        return Template(f"{{{members.text}}}", members.values)
+
+    def _members(self, shown: Mapping[str, fields.Field[Any]], model: type[Any]) -> Template:
+        return Template.joined(",", (self._member(name, each, model) for name, each in shown.items()))
+
+    def _member(self, name: str, shown: fields.Field[Any], model: type[Any]) -> Template:
+        value = self._value(name, shown, model)
+        return Template(f'"{name}":{value.text}', value.values)
+
+    def _value(self, name: str, shown: fields.Field[Any], model: type[Any]) -> Template:
+        match shown:
+            case Expandable():
+                return self._object(shown.schema, model) if shown.is_shown else Template("null")
+            case fields.Nested():
+                relationship = getattr(model, name)
+                self.relationships.append(relationship)
+                return self._object(shown.schema, relationship.property.mapper.class_)
+            case fields.List(inner=fields.Nested() as inner):
+                return Template("[%s]", [self._rows(getattr(model, name), inner.schema)])
+            case Flag():
+                column: Any = shown.condition
+            case _ if name in self._computed:
+                column = self._computed[name]
+            case _:
+                column = getattr(model, shown.attribute or name)
+        return Template("%s", [_json(_text_of(column) if isinstance(shown, MomentField) else column)])
+
+    def _rows(self, relationship: Any, schema: Schema) -> ColumnElement[str]:
+        """Return a subquery that writes related rows in their order, with commas between them."""
+        row = self._object(schema, relationship.property.mapper.class_).filled()
+        rows = select(row.label("row")).where(relationship.property.primaryjoin)
+        found = rows.order_by(*relationship.property.order_by).correlate(relationship.parent).subquery()
+        return select(joined_lines(found.c.row, ",")).scalar_subquery()
 
 
 def parts_of(schema: Schema) -> list[str]:
@@ -184,46 +217,51 @@ def parts_of(schema: Schema) -> list[str]:
     return sorted(parts)
 
 
-def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnySelect, Shown]:
-    """Return a statement, which selects a model, changed to select what a schema shows, then the keys."""
+def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnySelect, Writer]:
+    """Return a statement that selects a model, changed to select lines of what a schema shows, with keys."""
     model, *computed = statement.column_descriptions
-    shown = Shown(schema, model["entity"], {column["name"]: column["expr"] for column in computed})
-    for relationship in shown.relationships:
+    writer = Writer(schema, model["entity"], {column["name"]: column["expr"] for column in computed}, *keys)
+    for relationship in writer.relationships:
         statement = statement.join(relationship)
-    return statement.with_only_columns(*shown.columns, *keys, maintain_column_froms=True), shown
+    return statement.with_only_columns(writer.line.label("line"), maintain_column_froms=True), writer
 
 
 def shape_of_request() -> tuple[object, ...]:
     """Return all of a request that decides what a schema shows to it: a key to keep what is made for it."""
-    return g.get("expand"), caller_id() is None, database_name()
+    return g.get("expand"), caller_id() is None
 
 
-def read_shown(selected: Prepared, schema: Schema) -> list[dict[str, Any]]:
+def read_shown(selected: Prepared, schema: Schema) -> list[Shown]:
     """Read what a statement selects, as a schema shows it."""
-    statement, shown = _made_shown(selected.statement, schema, shape_of_request())
-    return [shown.dictionary(row) for row in Prepared(statement, selected.values).rows()]
+    statement, writer = _made_shown(selected.statement, schema, shape_of_request())
+    return [writer.shown(line) for [line] in Prepared(statement, selected.values).rows()]
 
 
 @made_once
-def _made_shown(statement: AnySelect, schema: Schema, _shape: object) -> tuple[AnySelect, Shown]:
+def _made_shown(statement: AnySelect, schema: Schema, _shape: object) -> tuple[AnySelect, Writer]:
     return select_shown(statement, schema)
 
 
-def _column(
-    name: str, shown: fields.Field[Any], model: type[Any], computed: Mapping[str, Any]
-) -> ColumnElement[Any]:
-    """Return what is selected for a field: its value as JSON has it, or the text of it."""
-    if isinstance(shown, Flag):
-        return shown.condition.label(name)
-    if name in computed:
-        return cast("ColumnElement[Any]", computed[name])
-    column: Any = getattr(model, shown.attribute or name)
-    match shown:
-        case MomentField():
-            return _text_of(column).label(name)
-        case fields.List(inner=fields.Nested() as inner):
-            return _json_of(column, inner.schema).label(name)
-    return cast("ColumnElement[Any]", column)
+def joined_lines(text: ColumnElement[str], between: str) -> ColumnElement[str]:
+    """Return what selects one text of all rows', which keep their order; null if there are none."""
+    separator: Any = _constant(between)
+    return func.aggregate_strings(text, separator)
+
+
+def key_of(line: str) -> Any:
+    """Return the key at the end of a line."""
+    return orjson.loads(line.rpartition(TAB)[2])
+
+
+def _json(value: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return what selects a value as JSON."""
+    if database_name() == "postgresql":
+        return func.coalesce(func.to_json(value).cast(String), _constant("null"))
+    if isinstance(value.type, Boolean):
+        return case((value, _constant("true")), else_=_constant("false"))
+    if isinstance(value.type, Integer):  # Which is quicker, where `json_quote` has nothing to quote.
+        return func.coalesce(value, _constant("null"), type_=String)
+    return func.json_quote(value, type_=String)
 
 
 def _text_of(moment: ColumnElement[datetime]) -> ColumnElement[str]:
@@ -234,19 +272,6 @@ def _text_of(moment: ColumnElement[datetime]) -> ColumnElement[str]:
     date = func.substr(moment, literal_column("1"), literal_column("10"), type_=String)
     time = func.substr(moment, literal_column("12"), literal_column("12"), type_=String)
     return date + _constant("T") + time + _constant("Z")
-
-
-def _json_of(relationship: Any, schema: Schema) -> ColumnElement[str]:
-    """Return a subquery that makes one JSON array of related rows, whose values must be plain ones."""
-    database = database_name()
-    model = relationship.property.mapper.class_
-    members = [part for name in schema.dump_fields for part in (_constant(name), getattr(model, name))]
-    rows = select(getattr(func, JSON_OBJECT[database])(*members).label("row"))
-    rows = rows.where(relationship.property.primaryjoin).order_by(*relationship.property.order_by)
-    found = rows.correlate(relationship.parent).subquery()
-    # Sorting makes SQLite forget that a text is JSON.
-    row = func.json(found.c.row) if database == "sqlite" else found.c.row
-    return select(getattr(func, JSON_ARRAY[database])(row).cast(String)).scalar_subquery()
 
 
 def _constant(text: str) -> ColumnElement[str]:

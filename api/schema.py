@@ -2,10 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
+import orjson
 from email_validator import EmailNotValidError, validate_email
 from marshmallow import Schema, ValidationError, fields, validate
 from marshmallow_sqlalchemy import SQLAlchemySchema
@@ -122,6 +123,21 @@ class MomentField(fields.AwareDateTime):
         return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+class Shown:
+    """What an answer shows."""
+
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, json: bytes, etag: str | None = None) -> None:
+        self.tagged = json  # What changes whenever the answer does.
+        self.etag = etag  # The member of that name, if it has one.
+
+    @property
+    def json(self) -> bytes:
+        """The answer."""
+        return self.tagged
+
+
 class BaseSchema(SQLAlchemySchema[Any]):
     """A schema whose columns become the fields above and whose errors have codes."""
 
@@ -137,10 +153,10 @@ class BaseSchema(SQLAlchemySchema[Any]):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.error_messages = _coded(self.error_messages)
 
-    def read(self, body: Any) -> tuple[Any, Callable[[], dict[str, Any]]]:
-        """Return what changes whenever the answer does, and what dumps the answer if it did."""
+    def read(self, body: Any) -> Shown:
+        """Return what is shown of what a view gave."""
         dumped: dict[str, Any] = self.dump(body)
-        return dumped, lambda: dumped
+        return Shown(orjson.dumps(dumped), dumped.get("etag"))
 
     def load(self, data: Any, **kwargs: Any) -> Any:
         """Load to a dictionary.
@@ -149,10 +165,6 @@ class BaseSchema(SQLAlchemySchema[Any]):
         threads share, and asks the file system for marshmallow's version each time.
         """
         return Schema.load(self, data, **kwargs)
-
-    def headers(self, _dumped: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the response headers that go with what was dumped."""
-        return {}
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Give codes to the errors of a field and of its validators."""

@@ -14,11 +14,13 @@ from api.database import db
 
 Result = TypeVar("Result")
 
-# When the next transaction has ended; and, within it, when its first statement has been answered, and when it
-# is about to be committed.
-TRANSACTION_ENDED = "checkin"
+# When a session's next transaction has ended; and, within it, when its first statement has been answered, and
+# when it is about to be committed.
+TRANSACTION_ENDED = "after_transaction_end"
 STATEMENT_ANSWERED = "after_cursor_execute"
 COMMITTING = "commit"
+# When a connection has been given back, also of statements in no transaction, as that which checks a token.
+CONNECTION_RETURNED = "checkin"
 
 
 def at_once(*calls: Callable[[], Result]) -> list[Result]:
@@ -43,10 +45,10 @@ def meanwhile(app: Flask, action: Callable[[], object], when: str = TRANSACTION_
             Context().run(pending.pop())
 
     with app.app_context():
-        engine = db.engine
-    event.listen(engine, when, act)
+        target = db.session.session_factory if when == TRANSACTION_ENDED else db.engine
+    event.listen(target, when, act)
     try:
         yield
     finally:
-        event.remove(engine, when, act)
+        event.remove(target, when, act)
     assert not pending, "The moment never came."

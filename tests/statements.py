@@ -1,11 +1,11 @@
 """What the application asks of its database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import pytest
 from flask import Flask
-from sqlalchemy import event
 
 from api.database import db
 
@@ -21,10 +21,17 @@ class Statement(NamedTuple):
 def recorded_statements(app: Flask) -> Iterator[list[Statement]]:
     """Give the list of the statements that the database is sent from now on."""
     sent: list[Statement] = []
-
-    note = lambda *noted: sent.append(Statement(*noted[2:4]))  # noqa: E731 -- there may be nothing to note.
     with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(engine, "before_cursor_execute", note)
+        dialect: Any = db.engine.dialect
+
+    def noted(execute: Callable[..., None]) -> Callable[..., None]:
+        def wrapper(cursor: Any, text: str, parameters: Any = None, *rest: Any, **named: Any) -> None:
+            sent.append(Statement(text, parameters))
+            execute(cursor, text, parameters, *rest, **named)
+
+        return wrapper
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("do_execute", "do_executemany"):
+            patch.setattr(dialect, name, noted(getattr(dialect, name)))
+        yield sent

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.conftest import DATABASES
 from tests.contract import CONTRACT, PREFIX, ContractClient, example_path, operations
 from tests.factories import Factory, Member
 from tests.problems import assert_problem
-from tests.races import meanwhile
+from tests.races import STATEMENT_ANSWERED, meanwhile
 
 NewApp = Callable[..., Flask]
 
@@ -146,19 +147,39 @@ class TestDatabase:
         assert_problem(response, 503, "unavailable")
         assert response.headers["Retry-After"]
 
+    @pytest.mark.parametrize(
+        ("method", "json", "status", "when"),
+        [("GET", None, 200, "checkout"), ("POST", {"body": "Hello."}, 201, STATEMENT_ANSWERED)],
+    )
+    def test_that_goes_away_while_it_is_asked_is_unavailable_once(
+        self, new_app: NewApp, new_database_url: Any, method: str, json: Any, status: int, when: str
+    ) -> None:
+        app = new_app(new_database_url("postgresql"))
+        with app.app_context():
+            flask_migrate.upgrade()
+        ann = Factory(app).user("ann")
+        ask = partial(ContractClient(app).open, "/posts", method=method, json=json, headers=ann.signed_in)
+
+        with meanwhile(app, partial(end_connections, app), when):
+            response = ask()
+        again = ask()
+
+        assert_problem(response, 503, "unavailable")
+        assert again.status_code == status
+
     def test_that_gave_up_on_an_idle_transaction_is_unavailable(
         self, new_app: NewApp, new_database_url: Any
     ) -> None:
         app = new_app(new_database_url("postgresql"))
 
-        @app.get("/view")
+        @app.post("/view")
         def view() -> Any:
             db.session.execute(text("SET idle_in_transaction_session_timeout = '1ms'"))
             with db.engine.connect() as other:
                 other.execute(text("SELECT pg_sleep(0.2)"))
             db.session.execute(text("SELECT 1"))
 
-        response = app.test_client().get("/view")
+        response = app.test_client().post("/view")
 
         assert_problem(response, 503, "unavailable")
         assert response.headers["Retry-After"]

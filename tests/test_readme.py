@@ -18,7 +18,7 @@ VOLATILE = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z": "MOMENT",
     r"W[\w-]+\.[\w-]{43}": "SIGNED",
     r"\b[0-9a-f]{32}\b": "REQUEST",
-    r'"etag":"[\w-]{16}"': '"etag":"TAG"',
+    r'"etag":"[0-9a-f]{24}"': '"etag":"TAG"',
     r"\"expires_in\":\d+": '"expires_in":SECONDS',
     r"curl/[\d.]+": "curl/VERSION",
 }

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from api import pagination, rows
+from api import pagination, prepared, rows
 from api.database import db, utc_now
 from api.letters import EMAIL_VERIFICATION, PASSWORD_RESET
 from api.models import Letter
@@ -62,7 +62,7 @@ OPERATIONS = [
     for method, path, operation in operations()
 ]
 TOKEN = "mailed"
-CACHES = [rows._made_shown, pagination._made_page]
+CACHES = [prepared._compiled, rows._made_shown, pagination._made_page]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from api.users.schemas import RESERVED_USERNAMES
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
 from tests.problems import assert_problem
-from tests.races import STATEMENT_ANSWERED, at_once, meanwhile
+from tests.races import CONNECTION_RETURNED, STATEMENT_ANSWERED, at_once, meanwhile
 
 MERGE_PATCH = "application/merge-patch+json"
 NEW_PASSWORD = "7 blue bicycles"
@@ -508,7 +508,7 @@ class TestGetAccount:
         ann = make.user("ann")
         elsewhere = partial(delete_account, ContractClient(app), ann)
 
-        with meanwhile(app, elsewhere, STATEMENT_ANSWERED):
+        with meanwhile(app, elsewhere, CONNECTION_RETURNED):
             response = client.get("/me", headers=ann.signed_in)
 
         assert response.status_code == 401

@@ -7,11 +7,10 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import aliased
 
 from api.database import database_name
-from api.models import Entity, Post
+from api.models import Entity, Post, User
 from api.pagination import Key
 from api.prepared import Prepared, prepared
 from api.text import Term, tag_of, terms_of
-from api.users.queries import id_of
 
 CHAIN_MAXIMUM = 40
 
@@ -76,7 +75,7 @@ def _points_from(place: type[Entity]) -> ColumnElement[int]:
 
 
 def _id(folded_username: str) -> ScalarSelect[int]:
-    return id_of(folded_username).scalar_subquery()
+    return select(User.id).where(User.folded_username == folded_username).scalar_subquery()
 
 
 def _searched(terms: Sequence[Term]) -> str:

@@ -11,9 +11,9 @@ from api.endpoint import accepts, fails, returns
 from api.idempotency import idempotent
 from api.models import Post
 from api.pagination import Page, PageQuery, page_of, paginate
-from api.posts.entities import save_entities
 from api.posts.queries import answered_and_answer, chain_to, posts_by, posts_found, replies_to
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostUpdateSchema, ThreadSchema
+from api.posts.writing import insert_post, replace_entities
 from api.prepared import Prepared, row_with
 from api.rows import read_shown
 from api.schema import refusal
@@ -53,10 +53,8 @@ def create_post(fields: dict[str, Any]) -> Any:
     answered_id = fields.get("in_reply_to_id")
     if answered_id is not None and db.session.get(Post, answered_id, **FOR_UPDATE) is None:
         raise refusal("not_found", "There is no such post.", "in_reply_to_id")
-    post = Post(user_id=current_user_id(), is_reply=answered_id is not None, **fields)
-    db.session.add(post)
-    save_entities(post)
-    return row_with(post.id, model=Post), {"Location": url_for(".get_post", post_id=post.id)}
+    post_id = insert_post(current_user_id(), **fields)
+    return row_with(post_id, model=Post), {"Location": url_for(".get_post", post_id=post_id)}
 
 
 @posts.get("/posts/<int:post_id>")
@@ -86,7 +84,7 @@ def update_post(changes: dict[str, Any], post_id: int) -> Post:
     ensure_unchanged(post, post_schema)
     post.update(changes)
     if "body" in changes:
-        save_entities(post)
+        replace_entities(post)
     db.session.commit()
     return post
 
@@ -148,4 +146,4 @@ def list_user_posts(query: dict[str, Any], username: str) -> Page:
     The newest come first. The name may be given in any case. Public; a token adds what `expand=viewer`
     shows.
     """
-    return paginate(posts_by(db.first_or_404(id_of(username.lower()))), query, Post.id)
+    return paginate(posts_by(id_of(username.lower()).first_or_404()), query, Post.id)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from marshmallow import EXCLUDE, fields, validate
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
@@ -142,7 +143,11 @@ class ThreadSchema(BaseSchema):
 
     def dump(self, obj: Mapping[str, Any], **_kwargs: Any) -> dict[str, Any]:
         """Read the page of replies; the posts have been read as they are shown."""
-        return {**obj, "replies": page_of(PostSchema).dump(obj["replies"])}
+        return {
+            "ancestors": [orjson.Fragment(post.json) for post in obj["ancestors"]],
+            "post": orjson.Fragment(obj["post"].json),
+            "replies": page_of(PostSchema).dump(obj["replies"]),
+        }
 
 
 class PostCreateSchema(BaseSchema):

@@ -9,6 +9,7 @@ from api.models import Follow, Like, Post, User
 from api.prepared import Prepared, prepared
 
 
+@prepared
 def id_of(folded_username: str) -> Select[int]:
     """The id of the user with a name, given in lower case."""
     return select(User.id).where(User.folded_username == folded_username)

@@ -1,0 +1,74 @@
+"""How posts are written: the row, and what its text points at."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Insert, delete, insert, select
+from sqlalchemy.sql.dml import ReturningInsert
+
+from api.database import db, utc_now
+from api.models import Entity, Post, User
+from api.prepared import execute_all, prepared
+from api.text import marks_in, names_in, words_of
+
+
+def insert_post(user_id: int, body: str, in_reply_to_id: int | None = None) -> int:
+    """Write a new post; return its id. Whoever it mentions cannot be deleted or renamed meanwhile."""
+    user_ids = _mentioned(body)  # They are locked before the author.
+    is_reply = in_reply_to_id is not None
+    insertion = _insertion(user_id, body, words_of(body), utc_now(), is_reply, in_reply_to_id)
+    [[post_id]] = insertion.execute()
+    _insert_entities(post_id, body, user_ids)
+    return int(post_id)
+
+
+def replace_entities(post: Post) -> None:
+    """Keep what a changed post's text points at, in place of what it pointed at before."""
+    with db.session.no_autoflush:  # It would lock the author before the others.
+        user_ids = _mentioned(post.body)
+    db.session.flush()
+    db.session.execute(delete(Entity).where(Entity.post_id == post.id))
+    _insert_entities(post.id, post.body, user_ids)
+    db.session.expire(post, ["entities"])
+
+
+@prepared
+def _insertion(
+    user_id: int, body: str, words: list[str], now: datetime, is_reply: bool, in_reply_to_id: int | None
+) -> ReturningInsert[int]:
+    statement = insert(Post).values(
+        user_id=user_id,
+        body=body,
+        words=words,
+        timestamp=now,
+        is_reply=is_reply,
+        in_reply_to_id=in_reply_to_id,
+        like_count=0,
+        reply_count=0,
+        version=1,
+    )
+    return statement.returning(Post.id)
+
+
+def _mentioned(body: str) -> dict[str, int]:
+    """Return the ids of those whom a text may mention, by name, and lock their rows."""
+    names = names_in(body)
+    if not names:
+        return {}
+    named = select(User.folded_username, User.id).where(User.folded_username.in_(names))
+    locked = named.order_by(User.id).with_for_update(read=True, key_share=True)
+    return dict(db.session.connection().execute(locked).all())
+
+
+def _insert_entities(post_id: int, body: str, user_ids: Mapping[str, int]) -> None:
+    if marks := marks_in(body, user_ids):
+        execute_all([_entity(post_id, *mark) for mark in marks])
+
+
+@prepared
+def _entity(
+    post_id: int, start: int, end: int, tag: str | None, user_id: int | None, is_repeat: bool
+) -> Insert:
+    return insert(Entity).values(
+        post_id=post_id, start=start, end=end, tag=tag, user_id=user_id, is_repeat=is_repeat
+    )
