@@ -50,7 +50,7 @@ class Config:
     HOST: str = setting("127.0.0.1", "Address to listen on.")
     PORT: int = setting(8000, "Port to listen on.", minimum=1)
     WORKERS: int = setting(1, "Processes that answer requests.", minimum=1)
-    THREADS: int = setting(8, "Threads in each process; on PostgreSQL, connections as well.", minimum=1)
+    THREADS: int = setting(8, "Threads in each process, and connections to the database.", minimum=1)
     STOP_SECONDS: int = setting(
         15, "For how long requests may go on once the server is told to stop.", minimum=1
     )

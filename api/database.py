@@ -114,9 +114,7 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "hide_parameters": True,  # What people sent does not belong in a log.
-        # SQLite is so quick that threads who read at once get in each other's way (docs/operating.md); the
-        # second connection is for who waits to write.
-        "pool_size": 2,
+        "pool_size": app.config["THREADS"],
         "max_overflow": 0,
         "pool_timeout": timeout,
         "connect_args": {"timeout": timeout},
@@ -128,7 +126,6 @@ def init_app(app: Flask) -> None:
             "idle_in_transaction_session_timeout": 2 * timeout,
         }
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] |= {
-            "pool_size": app.config["THREADS"],
             "pool_pre_ping": True,
             "connect_args": {
                 "autocommit": True,
