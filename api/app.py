@@ -102,7 +102,7 @@ class Microblog(Flask):
         """Return what finds the route of a request, which does not depend on the host."""
         if request is None:
             return super().create_url_adapter(request)
-        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+        return self.url_map.bind("", request.root_path, path_info=request.path, default_method=request.method)
 
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request; begin anew, twice at most, if its transaction was the victim of a deadlock.

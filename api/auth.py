@@ -195,7 +195,7 @@ def _id_with_token(token: str) -> int | None:
     if claims is None:
         return None
     g.session_id, origin, _, _ = claims
-    found = _whose(g.session_id, created_at_of(origin), utc_now()).rows()
+    found = _whose(g.session_id, created_at_of(origin), utc_now()).read()
     if not found:
         return None
     [(g.user_id,)] = found

@@ -30,7 +30,7 @@ def entity_tag(shown: Shown) -> str | None:
     if not only_reads():
         return None
     secret: str = current_app.config["SECRET_KEY"]
-    return f'W/"{digest(shown.tagged, secret.encode()[:64])}"'
+    return f'W/"{digest(shown.source, secret.encode()[:64])}"'
 
 
 def ensure_unchanged(row: object, schema: Schema) -> None:

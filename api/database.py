@@ -128,7 +128,7 @@ def init_app(app: Flask) -> None:
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] |= {
             "pool_pre_ping": True,
             "connect_args": {
-                "autocommit": True,
+                "autocommit": True,  # A transaction that only reads would be two more messages.
                 "connect_timeout": timeout,
                 "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
             },
@@ -150,16 +150,14 @@ def is_deadlock(error: OperationalError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "40P01"
 
 
-def _needs_transaction() -> bool:
-    """Say whether what comes is more than statements that read, each of which sees what is committed then.
-
-    Drivers begin none by themselves: that would be two more messages to PostgreSQL for each request.
-    """
-    return not (has_request_context() and only_reads())
+def _needs_transaction(connection: Connection) -> bool:
+    """Say whether statements may write: those of a GET or HEAD only see what is committed by then."""
+    is_automatic = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    return not is_automatic and not (has_request_context() and only_reads())
 
 
 def _begin(connection: Connection) -> None:
-    if _needs_transaction():
+    if _needs_transaction(connection):
         connection.exec_driver_sql("BEGIN")
 
 
@@ -187,7 +185,7 @@ class WriteTurns:
         A transaction that reads first and then writes cannot wait for another writer on SQLite: it fails at
         once with "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
         """
-        if not _needs_transaction():
+        if not _needs_transaction(connection):
             return
         # It lasts until the connection goes back. Who waits in vain asks SQLite: other processes write, too.
         if not connection.info.get("has_turn"):

@@ -107,11 +107,11 @@ class Page:
             self.listed.statement, schema, window.key, window.upwards, is_first, shape_of_request()
         )
         values = {**self.listed.values, "anchor": window.anchor, "rows": window.limit + 1}
-        [[text]] = Prepared(statement, values).rows()
+        [[text]] = Prepared(statement, values).read()
         return ShownPage(window, writer, text or "")
 
 
-@made_once
+@made_once  # The shape is what `Expandable.is_shown` looks at.
 def _made_page(
     statement: AnySelect, schema: Schema, key: Key, upwards: bool, is_first: bool, _shape: object
 ) -> tuple[AnySelect, Writer]:
@@ -158,7 +158,7 @@ class ShownPage(Shown):
         return orjson.dumps(self.members)
 
     @property
-    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+    def headers(self) -> Mapping[str, str]:
         """A `Link` header with the cursors that the page has."""
         links = []
         for relation in ("next", "prev"):

@@ -55,24 +55,26 @@ class Prepared:
     statement: AnyStatement
     values: dict[str, Any]
 
-    def rows(self) -> Rows:
+    def read(self) -> Rows:
         """Read all that it selects.
 
         In the session's transaction if it has begun one (what waits to be flushed is not seen), else with a
         connection that is given back at once.
         """
         if db.session.registry.has() and db.session().in_transaction():
-            return self.execute()
+            return self.write()
         engine = db.engine
-        with _driver_errors(engine), closing(engine.raw_connection()) as connection:
+        with _driver_errors(engine):
+            connection = engine.raw_connection()
+        with closing(connection):
             return self._execute(engine, connection)
 
     def first_or_404(self) -> Any:
         """Return the first value of the first row; answer 404 if there is none."""
-        [value, *_], *_ = self.rows() or abort(404)
+        [value, *_], *_ = self.read() or abort(404)
         return value
 
-    def execute(self) -> Rows:
+    def write(self) -> Rows:
         """Execute it in the session's transaction; return the rows that it gives."""
         return self._execute(db.engine, db.session.connection().connection)
 
@@ -84,7 +86,7 @@ class Prepared:
             return cursor.fetchall()
 
 
-def execute_all(statements: Sequence[Prepared]) -> None:
+def write_all(statements: Sequence[Prepared]) -> None:
     """Execute, in the session's transaction, statements that are one with several values and give no rows."""
     connection = db.session.connection().connection
     compiled = _compiled(statements[0].statement)
@@ -116,29 +118,27 @@ class Compiled:
         self.sql = str(compiled)
         self._order: Sequence[str] | None = compiled.positiontup if compiled.positional else None
         self._constants: dict[str, Any] = {}
-        self._questions: dict[str, Callable[[], Any]] = {}
+        self._callables: dict[str, Callable[[], Any]] = {}
         self._processors: dict[str, Callable[[Any], Any]] = {}
         for name, bind in compiled.binds.items():
             if processor := bind.type.dialect_impl(dialect).bind_processor(dialect):
                 self._processors[name] = processor
             if bind.callable:
-                self._questions[name] = bind.callable
+                self._callables[name] = bind.callable
             elif not bind.required:
                 self._constants[name] = bind.value
 
     def parameters(self, given: Mapping[str, Any]) -> Any:
         """Return the parameters, given the values of those that have none of their own."""
         values = {**self._constants, **given}
-        for name, ask in self._questions.items():
-            values[name] = ask()
+        for name, call in self._callables.items():
+            values[name] = call()
         for name, process in self._processors.items():
             values[name] = process(values[name])
         return values if self._order is None else tuple([values[name] for name in self._order])
 
 
-@made_once
-def _compiled(statement: AnyStatement) -> Compiled:
-    return Compiled(statement)
+_compiled = made_once(Compiled)
 
 
 def prepared(query: Callable[P, AnyStatement]) -> Callable[P, Prepared]:

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from hashlib import sha256
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from flask import Flask, Response, current_app, g, request
@@ -80,7 +80,7 @@ class Quota(NamedTuple):
         _counts().ask(lambda counter: counter.clear(self.limit, self.policy, self.key))
 
 
-class Window(NamedTuple):
+class Tally(NamedTuple):
     """What was taken in one window of so many seconds, numbered since 1970, and in the one before it."""
 
     seconds: int
@@ -88,24 +88,28 @@ class Window(NamedTuple):
     taken: int = 0
     taken_before: int = 0
 
-    def at(self, moment: float) -> "Window":
-        """Return the window of a later moment."""
+    def at(self, moment: float) -> "Tally":
+        """Return the tally of the window that a moment is in. (Clocks that are put back change nothing.)"""
         number = int(moment // self.seconds)
-        if number == self.number:
+        if number <= self.number:
             return self
-        return Window(self.seconds, number, taken_before=self.taken if number == self.number + 1 else 0)
+        return Tally(self.seconds, number, taken_before=self.taken if number == self.number + 1 else 0)
+
+    def is_over(self, moment: float) -> bool:
+        """Say whether it counts no longer."""
+        return moment // self.seconds > self.number + 1
 
 
 class Memory(MemoryStorage):
-    """Counts in this process, one `Window` for each quota.
+    """Counts in this process, one `Tally` for each quota.
 
-    The library's own are several numbers with an expiry each, and take four times as long. They are looked
-    through in a thread that is started anew after nearly every request; these are, once a minute.
+    The library's own are several numbers with an expiry each, and take four times as long. All of them are
+    looked through in a thread that is started anew after nearly every request; here it is done once a minute.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._windows: dict[str, Window] = {}
+        self._tallies: dict[str, Tally] = {}
         self._lock = Lock()
         self._sweep_at = 0.0
 
@@ -115,24 +119,32 @@ class Memory(MemoryStorage):
             now = time.time()
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP_SECONDS
-                windows = self._windows.items()
-                self._windows = {each: window for each, window in windows if any(window.at(now)[2:])}
-            window = self._windows.get(key, Window(expiry)).at(now)
-            if math.floor(window.taken_before * (1 - now / expiry % 1) + window.taken) + amount > limit:
+                tallies = self._tallies.items()
+                self._tallies = {each: tally for each, tally in tallies if not tally.is_over(now)}
+            tally = self._tallies.get(key, Tally(expiry)).at(now)
+            if math.floor(tally.taken_before * (1 - now / expiry % 1) + tally.taken) + amount > limit:
                 return False
-            self._windows[key] = window._replace(taken=window.taken + amount)
+            self._tallies[key] = tally._replace(taken=tally.taken + amount)
             return True
 
     def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
         """Return what was taken before, for how long that still counts, and the same of what is taken now."""
         now = time.time()
-        window = self._windows.get(key, Window(expiry)).at(now)
+        tally = self._tallies.get(key, Tally(expiry)).at(now)
         seconds = (1 - now / expiry % 1) * expiry
-        return window.taken_before, seconds, window.taken, seconds + expiry
+        return tally.taken_before, seconds, tally.taken, seconds + expiry
 
     def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002
         """Give back all that was taken."""
-        self._windows.pop(key, None)
+        with self._lock:
+            self._tallies.pop(key, None)
+
+    def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802 -- the library's private name.
+        # Of keys that are there for a time and no tallies, as those of known addresses.
+        if not self.timer.is_alive():
+            self.timer = Timer(SWEEP_SECONDS, self._MemoryStorage__expire_events)  # type: ignore[attr-defined]
+            self.timer.daemon = True
+            self.timer.start()
 
 
 class Counts:

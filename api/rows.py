@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
-from flask import g
+from flask import abort, g
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
 from sqlalchemy import (
@@ -70,7 +70,8 @@ class Expandable(fields.Nested):
             return None
         if not self.has_flags:
             return self.schema.dump(obj)
-        return orjson.loads(read_shown(row_with(obj.id, model=type(obj)), self.schema)[0].json)
+        shown, *_ = read_shown(row_with(obj.id, model=type(obj)), self.schema) or abort(404)
+        return orjson.loads(shown.json)
 
 
 class ETag(fields.String):
@@ -98,7 +99,7 @@ class ETag(fields.String):
 
 
 def _beside_tag(schema: Schema) -> dict[str, fields.Field[Any]]:
-    """Return the fields that a schema's tag is made of."""
+    """Return the fields that a schema's tag is made of, or would be."""
     left_out = (ETag, Expandable)
     return {name: shown for name, shown in schema.dump_fields.items() if not isinstance(shown, left_out)}
 
@@ -154,7 +155,9 @@ class Writer:
         self.relationships: list[Any] = []
         self._computed = computed
         self._has_tag = any(isinstance(shown, ETag) for shown in schema.dump_fields.values())
-        may_expand = {name: shown for name, shown in schema.fields.items() if isinstance(shown, Expandable)}
+        may_expand = {
+            name: shown for name, shown in schema.dump_fields.items() if isinstance(shown, Expandable)
+        }
         parts = [self._members(_beside_tag(schema), model), self._members(may_expand, model)]
         parts += [Template("%s", [_json(key)]) for key in keys]
         self.line = Template.joined(TAB, parts).filled()
@@ -234,10 +237,10 @@ def shape_of_request() -> tuple[object, ...]:
 def read_shown(selected: Prepared, schema: Schema) -> list[Shown]:
     """Read what a statement selects, as a schema shows it."""
     statement, writer = _made_shown(selected.statement, schema, shape_of_request())
-    return [writer.shown(line) for [line] in Prepared(statement, selected.values).rows()]
+    return [writer.shown(line) for [line] in Prepared(statement, selected.values).read()]
 
 
-@made_once
+@made_once  # The shape is what `Expandable.is_shown` looks at.
 def _made_shown(statement: AnySelect, schema: Schema, _shape: object) -> tuple[AnySelect, Writer]:
     return select_shown(statement, schema)
 
@@ -275,4 +278,5 @@ def _text_of(moment: ColumnElement[datetime]) -> ColumnElement[str]:
 
 
 def _constant(text: str) -> ColumnElement[str]:
+    """Return what selects a text that has no single quotes in it."""
     return literal_column(f"'{text}'", String)

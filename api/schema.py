@@ -126,16 +126,19 @@ class MomentField(fields.AwareDateTime):
 class Shown:
     """What an answer shows."""
 
-    headers: Mapping[str, str] = {}
-
-    def __init__(self, json: bytes, etag: str | None = None) -> None:
-        self.tagged = json  # What changes whenever the answer does.
+    def __init__(self, source: bytes, etag: str | None = None) -> None:
+        self.source = source  # What the answer is made of: changes whenever it does.
         self.etag = etag  # The member of that name, if it has one.
 
     @property
     def json(self) -> bytes:
         """The answer."""
-        return self.tagged
+        return self.source
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What goes with it."""
+        return {}
 
 
 class BaseSchema(SQLAlchemySchema[Any]):

@@ -1,7 +1,7 @@
 """Made-up rows in bulk: to try the service out, and to measure it."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -72,11 +72,10 @@ def analyze() -> None:
         db.session.execute(text("ANALYZE"))
         db.session.commit()
     else:
-        with closing(db.engine.raw_connection()) as connection:  # In no transaction.
-            cursor = connection.cursor()
-            cursor.execute("SET statement_timeout = 0")
-            cursor.execute("VACUUM ANALYZE")
-            cursor.execute("RESET statement_timeout")
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text("VACUUM ANALYZE"))
+            connection.execute(text("RESET statement_timeout"))
 
 
 @contextmanager

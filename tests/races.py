@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
 from threading import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask
 from sqlalchemy import event
@@ -40,8 +40,9 @@ def meanwhile(app: Flask, action: Callable[[], object], when: str = TRANSACTION_
     """Do something once in the middle of the request that follows, as another request of its own."""
     pending = [action]
 
-    def act(*_of_the_event: object) -> None:
-        if pending:
+    def act(*of_the_event: Any) -> None:
+        is_within_another = when == TRANSACTION_ENDED and of_the_event[1].parent
+        if pending and not is_within_another:
             Context().run(pending.pop())
 
     with app.app_context():

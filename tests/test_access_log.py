@@ -143,7 +143,13 @@ def test_it_has_nothing_that_people_sent(client: ContractClient, lines: Any) -> 
     assert not any(word in str(logged) for word in ("zoe", "green", "argon2"))
 
 
-def test_answers_do_not_depend_on_it(client: ContractClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_do_without_an_output(client: ContractClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+
+    assert client.get("/posts").status_code == 200
+
+
+def test_answers_do_with_a_full_disk(client: ContractClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with suppress(OSError), Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
 

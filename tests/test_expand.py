@@ -1,12 +1,16 @@
 """What `expand` adds to representations: counts, and what a row and the caller are to each other."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from tests.contract import ContractClient, operations
 from tests.factories import Factory, Member
+from tests.problems import assert_problem
+from tests.races import meanwhile
 from tests.scene import SENT, Scene, make_extras, make_scene, send
 from tests.statements import Statement
 
@@ -208,6 +212,20 @@ class TestPost:
         assert parts(response.json) == [
             {"counts": {"like_count": 2, "reply_count": 1}, "viewer": {"liked": True}}
         ]
+
+    def test_that_is_deleted_as_it_is_edited_is_not_found(
+        self, app: Flask, client: ContractClient, make: Factory, scene: Scene
+    ) -> None:
+        delete = partial(ContractClient(app).delete, f"/posts/{scene.post_id}", headers=scene.bob.signed_in)
+
+        with meanwhile(app, delete):
+            response = client.patch(
+                f"/posts/{scene.post_id}?expand=viewer",
+                json={"body": "Edited."},
+                headers=scene.bob.signed_in,
+            )
+
+        assert_problem(response, 404, "not_found")
 
     def test_is_the_same_for_everybody_where_nothing_is_asked_for(
         self, client: ContractClient, scene: Scene

@@ -91,6 +91,15 @@ class TestCreatePost:
         assert client.get(f"/posts/{response.json['id']}").json == response.json
         assert bodies(client) == ["Hello."]
 
+    def test_says_where_it_is_if_the_service_is_below_a_path(self, app: Flask, make: Factory) -> None:
+        headers = make.user().signed_in
+
+        response = app.test_client().post(
+            f"{PREFIX}/posts", json={"body": "Hello."}, headers=headers, base_url="http://localhost/blog"
+        )
+
+        assert response.headers["Location"] == f"/blog{PREFIX}/posts/{response.json['id']}"
+
     def test_says_when_in_utc(self, client: ContractClient, make: Factory) -> None:
         ann = make.user()
         before = datetime.now(UTC).isoformat(timespec="milliseconds")

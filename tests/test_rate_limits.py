@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -193,7 +194,49 @@ class TestMemory:
         monkeypatch.setattr(time, "time", lambda: end)
         counter.hit(self.LIMIT, "reads", "ann")
 
-        assert len(storage._windows) == 1
+        assert len(storage._tallies) == 1
+
+    def test_is_looked_through_once_a_minute(self) -> None:
+        storage = rate_limits.Memory()
+        storage.timer.join()  # The first one, of the library's own.
+
+        storage.incr("known", 3600)
+
+        assert storage.timer.is_alive()
+        assert storage.timer.interval == rate_limits.SWEEP_SECONDS
+
+    def test_counts_on_when_the_clock_is_put_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        counter = rate_limits.Counter(rate_limits.Memory())
+        now = 1_800_000_000.0
+        taken = []
+        for moment in (now, now - 41, now):
+            monkeypatch.setattr(time, "time", lambda: moment)  # noqa: B023 -- asked for at once.
+            taken += [counter.hit(self.LIMIT, "reads", "ann") for _ in range(5)]
+
+        assert taken == [True] * 5 + [False] * 10
+
+    def test_forgets_one_quota_while_it_is_looked_through(self) -> None:
+        storage = rate_limits.Memory()
+        interval = sys.getswitchinterval()
+        for number in range(20_000):
+            storage.acquire_sliding_window_entry(str(number), 5, 60)
+
+        def sweep() -> None:
+            for _ in range(20):
+                storage._sweep_at = 0
+                storage.acquire_sliding_window_entry("ann", 100, 60)
+
+        def clear() -> None:
+            for number in range(20_000):
+                storage.clear_sliding_window(str(number), 60)
+
+        sys.setswitchinterval(1e-5)
+        try:
+            at_once(sweep, clear)
+        finally:
+            sys.setswitchinterval(interval)
+
+        assert storage._tallies.keys() == {"ann"}
 
 
 class TestTooMany:

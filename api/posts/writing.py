@@ -8,7 +8,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from api.database import db, utc_now
 from api.models import Entity, Post, User
-from api.prepared import execute_all, prepared
+from api.prepared import prepared, write_all
 from api.text import marks_in, names_in, words_of
 
 
@@ -17,7 +17,7 @@ def insert_post(user_id: int, body: str, in_reply_to_id: int | None = None) -> i
     user_ids = _mentioned(body)  # They are locked before the author.
     is_reply = in_reply_to_id is not None
     insertion = _insertion(user_id, body, words_of(body), utc_now(), is_reply, in_reply_to_id)
-    [[post_id]] = insertion.execute()
+    [[post_id]] = insertion.write()
     _insert_entities(post_id, body, user_ids)
     return int(post_id)
 
@@ -62,7 +62,7 @@ def _mentioned(body: str) -> dict[str, int]:
 
 def _insert_entities(post_id: int, body: str, user_ids: Mapping[str, int]) -> None:
     if marks := marks_in(body, user_ids):
-        execute_all([_entity(post_id, *mark) for mark in marks])
+        write_all([_entity(post_id, *mark) for mark in marks])
 
 
 @prepared
