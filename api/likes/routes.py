@@ -11,6 +11,7 @@ from api.endpoint import accepts, fails, returns
 from api.likes.queries import posts_liked_by, users_who_like
 from api.models import Like, Post
 from api.pagination import Page, PageQuery, page_of, paginate
+from api.posts.queries import id_of_post
 from api.posts.schemas import PostSchema
 from api.users.schemas import UserSchema
 
@@ -66,4 +67,4 @@ def list_post_likes(query: dict[str, Any], post_id: int) -> Page:
 
     Who liked it last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(users_who_like(db.get_or_404(Post, post_id).id), query, Like.id)
+    return paginate(users_who_like(id_of_post(post_id).first_or_404()), query, Like.id)

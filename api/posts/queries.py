@@ -86,6 +86,12 @@ def _searched(terms: Sequence[Term]) -> str:
 
 
 @prepared
+def id_of_post(post_id: int) -> Select[int]:
+    """The id of a post, if there is such a post."""
+    return select(Post.id).where(Post.id == post_id)
+
+
+@prepared
 def posts_by(user_id: int) -> Select[Post]:
     """What a user wrote."""
     return select(Post).where(Post.user_id == user_id)

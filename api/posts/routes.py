@@ -11,7 +11,7 @@ from api.endpoint import accepts, fails, returns
 from api.idempotency import idempotent
 from api.models import Post
 from api.pagination import Page, PageQuery, page_of, paginate
-from api.posts.queries import answered_and_answer, chain_to, posts_by, posts_found, replies_to
+from api.posts.queries import answered_and_answer, chain_to, id_of_post, posts_by, posts_found, replies_to
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostUpdateSchema, ThreadSchema
 from api.posts.writing import insert_post, replace_entities
 from api.prepared import Prepared, row_with
@@ -115,8 +115,8 @@ def list_replies(query: dict[str, Any], post_id: int) -> Page:
 
     The oldest come first. Public; a token adds what `expand=viewer` shows.
     """
-    post = db.get_or_404(Post, post_id)
-    return paginate(replies_to(post.id), query, Post.id, ascending=True)
+    replies = replies_to(id_of_post(post_id).first_or_404())
+    return paginate(replies, query, Post.id, ascending=True)
 
 
 @posts.get("/posts/<int:post_id>/thread")
