@@ -27,7 +27,7 @@ from api.database import Moment, Words, database_name, db
 
 AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 AnyStatement: TypeAlias = AnySelect | Insert | ReturningInsert[*tuple[Any, ...]]
-Rows: TypeAlias = Sequence[Sequence[Any]]
+Rows: TypeAlias = Sequence[Any]  # Of tuples.
 P = ParamSpec("P")
 
 # The types of the bind parameters that stand for arguments.

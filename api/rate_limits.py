@@ -205,14 +205,15 @@ def _counts() -> Counts:
 
 def _take() -> None:
     """Take a unit from each quota of the request; refuse it if one has none left."""
-    g.quotas = []
+    quotas: list[Quota] = []
+    g.quotas = quotas
     in_flight = _counts().in_flight
     for quota in _quotas():
         if not quota.take():
             seconds = RETRY_AFTER_SECONDS if quota in in_flight else max(quota.left()[1], 1)
             headers = {**_fields([quota]), "Retry-After": str(seconds)}
             raise Problem("too_many_requests", headers=headers)
-        g.quotas.append(quota)
+        quotas.append(quota)
         if quota.policy in FAILURES:
             in_flight.append(quota)
 
@@ -220,14 +221,14 @@ def _take() -> None:
 def _settle(response: Response) -> Response:
     """Give back what was taken for a wrong password if it was none, and say what is left."""
     quotas: list[Quota] = g.pop("quotas", [])
-    was_wrong = (request.endpoint, response.status_code) in WRONG_PASSWORD.items()
     for quota in quotas:
-        if quota.policy in FAILURES:
-            if not was_wrong:
-                quota.take(-1)
-            _counts().in_flight.remove(quota)
-        is_sign_in = quota.policy == "sign_in_failures" and request.endpoint == SIGN_IN
-        if is_sign_in and response.status_code == HTTPStatus.OK:
+        if quota.policy not in FAILURES:
+            continue
+        if WRONG_PASSWORD[request.endpoint or ""] != response.status_code:
+            quota.take(-1)
+        _counts().in_flight.remove(quota)
+        has_signed_in = request.endpoint == SIGN_IN and response.status_code == HTTPStatus.OK
+        if has_signed_in and quota.policy == "sign_in_failures":
             _remember(quota.key)
     if "recovered" in g:
         _recover(g.recovered)

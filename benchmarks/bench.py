@@ -13,7 +13,6 @@ import argparse
 import base64
 import difflib
 import hmac
-import io
 import os
 import platform
 import secrets
@@ -25,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from importlib.metadata import version
@@ -39,7 +38,7 @@ import psutil
 
 from api.app import create_app
 from api.config import ROOT, Config
-from benchmarks import UNLIMITED
+from benchmarks import UNLIMITED, silent
 from benchmarks.load import Load, load, request_bytes
 from tests.server import free_port
 
@@ -259,7 +258,7 @@ def seeded(database: Path, posts: int) -> tuple[list[Workload], str]:
 def sign_in(database: Path, username: str) -> tuple[str, str]:
     """Sign a user in; return the service's token, and a JSON Web Token for the same session."""
     app = create_app(Config.from_environment({**os.environ, "DATABASE_URL": f"sqlite:///{database}"}))
-    with redirect_stdout(io.StringIO()):  # Our output is the tables.
+    with silent():
         answer = app.test_client().post(f"{PREFIX}/tokens", auth=(username, os.environ["SECRET_KEY"]))
     with closing(sqlite3.connect(database)) as connection:
         [session_id] = connection.execute("SELECT id FROM sessions").fetchone()

@@ -8,7 +8,6 @@ middle (marked ~) of a list that is shorter. Work does not depend on the machine
 that the request's statements read, kept or not; on SQLite the steps of its virtual machine.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from api.counters import wrong_counters
 from api.database import db, utc_now
 from api.models import Follow, Post, User
 from api.seed import analyze, seed
-from benchmarks import UNLIMITED
+from benchmarks import UNLIMITED, silent
 from tests.statements import recorded_statements
 
 ROUNDS = 40
@@ -182,8 +181,7 @@ class Service:
 @click.option("--sizes", default="10000,100000,1000000", show_default=True)
 def main(database: str, sizes: str) -> None:
     """Build a database of each size, then measure each list on each of them, in turn."""
-    logging.disable(logging.INFO)
-    with tempfile.TemporaryDirectory() as folder:
+    with silent(), tempfile.TemporaryDirectory() as folder:
         services: dict[int, Service] = {}
         server = (
             get_server(Path(folder) / "postgres", cleanup_mode="delete") if database != "sqlite" else None
@@ -193,7 +191,7 @@ def main(database: str, sizes: str) -> None:
             if server:
                 server.psql(f"CREATE DATABASE posts_{size};")
                 database_url = server.get_uri(f"posts_{size}")
-            print(f"Making {size:,} posts.", flush=True)
+            click.echo(f"Making {size:,} posts.", err=True)
             services[size] = Service(database_url, size)
         # Each page in turn on every database: what else the machine does hits all alike.
         for name, number in product(next(iter(services.values())).pages, (0, 1)):
@@ -203,12 +201,12 @@ def main(database: str, sizes: str) -> None:
             for service in services.values():
                 page = service.pages[name][number]
                 page.work = service.work(page)
-        print(_table({size: service.pages for size, service in services.items()}))
         for service in services.values():
             with service.app.app_context():
                 db.engine.dispose()
         if server:
             server.cleanup()
+    print(_table({size: service.pages for size, service in services.items()}))
 
 
 def _first(statement: Any) -> Any:

@@ -5,10 +5,8 @@ Prints the median processor time of each, in microseconds from the request's arr
 byte, and their ratio; less than 1.0 is saved.
 """
 
-import io
 import tempfile
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from statistics import median
 from time import process_time
 from typing import Any
@@ -21,7 +19,7 @@ from api.app import API_PREFIX, create_app
 from api.config import Config
 from api.database import db
 from api.models import Post, User
-from benchmarks import UNLIMITED
+from benchmarks import UNLIMITED, silent
 
 ROUNDS = 500
 PATHS = ("/posts/1", "/posts?limit=25", "/posts?limit=25&expand=counts", "/posts?limit=100")
@@ -40,7 +38,7 @@ def main() -> None:
             db.session.commit()
         for path in PATHS:
             times: dict[int, list[float]] = {200: [], 304: []}
-            with redirect_stdout(io.StringIO()):  # Our output is the ratios.
+            with silent():
                 _, etag, _ = answer(app, path, {})
                 for _ in range(ROUNDS):
                     for headers in ({}, {"If-None-Match": etag}):

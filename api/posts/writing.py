@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Insert, delete, insert, select
+import orjson
+from sqlalchemy import Insert, Select, cast, delete, func, insert, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.dml import ReturningInsert
 
-from api.database import db, utc_now
+from api.database import database_name, db, utc_now
 from api.models import Entity, Post, User
 from api.prepared import prepared, write_all
 from api.text import marks_in, names_in, words_of
@@ -53,11 +55,19 @@ def _insertion(
 def _mentioned(body: str) -> dict[str, int]:
     """Return the ids of those whom a text may mention, by name, and lock their rows."""
     names = names_in(body)
-    if not names:
-        return {}
-    named = select(User.folded_username, User.id).where(User.folded_username.in_(names))
-    locked = named.order_by(User.id).with_for_update(read=True, key_share=True)
-    return dict(db.session.connection().execute(locked).all())
+    found = _named(orjson.dumps(list(names)).decode()).write() if names else []
+    return dict(found)
+
+
+@prepared
+def _named(names: str) -> Select[str, int]:
+    """Those who have one of the names in a JSON array, and their ids. Their rows are locked in this order."""
+    if database_name() == "sqlite":
+        within = select(func.json_each(names).table_valued("value").c.value)
+    else:
+        within = select(func.jsonb_array_elements_text(cast(names, JSONB)))
+    named = select(User.folded_username, User.id).where(User.folded_username.in_(within))
+    return named.order_by(User.id).with_for_update(of=User, read=True, key_share=True)
 
 
 def _insert_entities(post_id: int, body: str, user_ids: Mapping[str, int]) -> None:
