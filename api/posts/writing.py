@@ -26,8 +26,7 @@ def insert_post(user_id: int, body: str, in_reply_to_id: int | None = None) -> i
 
 def replace_entities(post: Post) -> None:
     """Keep what a changed post's text points at, in place of what it pointed at before."""
-    with db.session.no_autoflush:  # It would lock the author before the others.
-        user_ids = _mentioned(post.body)
+    user_ids = _mentioned(post.body)  # They are locked before the author.
     db.session.flush()
     db.session.execute(delete(Entity).where(Entity.post_id == post.id))
     _insert_entities(post.id, post.body, user_ids)
