@@ -103,8 +103,8 @@ class Tally(NamedTuple):
 class Memory(MemoryStorage):
     """Counts in this process, one `Tally` for each quota.
 
-    The library's own are several numbers with an expiry each, and take four times as long. All of them are
-    looked through in a thread that is started anew after nearly every request; here it is done once a minute.
+    The library's own are several numbers with an expiry each, and take twice as long. All of them are looked
+    through in a thread that is started anew after nearly every request; here it is done once a minute.
     """
 
     def __init__(self) -> None:
