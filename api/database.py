@@ -120,17 +120,19 @@ def init_app(app: Flask) -> None:
         "connect_args": {"timeout": timeout},
     }
     if url.startswith("postgresql"):
-        limits = {
-            "lock_timeout": timeout,
-            "statement_timeout": 2 * timeout,
-            "idle_in_transaction_session_timeout": 2 * timeout,
+        settings = {
+            "lock_timeout": f"{timeout}s",
+            "statement_timeout": f"{2 * timeout}s",
+            "idle_in_transaction_session_timeout": f"{2 * timeout}s",
+            # Each time for the values at hand: a rare word is not found as a common one is.
+            "plan_cache_mode": "force_custom_plan",
         }
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] |= {
             "pool_pre_ping": True,
             "connect_args": {
                 "autocommit": True,  # A transaction that only reads would be two more messages.
                 "connect_timeout": timeout,
-                "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             },
         }
     db.init_app(app)

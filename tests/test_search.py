@@ -1,7 +1,9 @@
 """Search: the same posts on both databases, whatever is written and whatever is asked for."""
 
+from collections.abc import Callable
 from typing import Any
 
+import flask_migrate
 import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
@@ -429,3 +431,22 @@ class TestSearch:
             if response.status_code == 200:
                 expected = [body for body in reversed(texts) if is_found(body, q)]
                 assert [post["body"] for post in response.json["items"]] == expected
+
+
+def test_postgresql_plans_each_search_for_what_it_looks_for(
+    new_app: Callable[..., Flask], new_database_url: Any
+) -> None:
+    app = new_app(new_database_url("postgresql"), THREADS=1)
+    with app.app_context():
+        flask_migrate.upgrade()
+    client = ContractClient(app)
+
+    # It would begin after five to plan for no word in particular.
+    for _ in range(20):
+        client.get("/posts?q=snow")
+
+    plans = text("SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements")
+    with app.app_context():
+        generic, custom = db.session.execute(plans).one()
+    assert generic == 0
+    assert custom > 0
