@@ -25,10 +25,11 @@ def entity_tag(shown: Shown) -> str | None:
     A representation that has its tag as a member has a strong one. Lists, and answers with more than the
     representation, have weak ones; these are others under another secret, which ends the cursors in them.
     """
-    if not only_reads():
-        return f'"{shown.etag}"' if shown.etag else None
-    if shown.etag and not g.get("expand"):
+    is_read = only_reads()
+    if shown.etag and not (is_read and g.get("expand")):
         return f'"{shown.etag}"'
+    if not is_read:
+        return None
     secret: str = current_app.config["SECRET_KEY"]
     return f'W/"{digest(shown.source, secret.encode()[:64])}"'
 

@@ -30,9 +30,13 @@ class IdConverter(BaseConverter):
 
 
 class UsernameConverter(BaseConverter):
-    """A username, in any case."""
+    """A username, in any case; views are given it in lower case."""
 
     regex = "[A-Za-z][A-Za-z0-9_.-]{2,63}"
+
+    def to_python(self, value: str) -> str:
+        """Return the name as names are compared."""
+        return value.lower()
 
     def describe(self, _name: str) -> dict[str, Any]:
         """Return what OpenAPI says of the parameter."""

@@ -93,7 +93,7 @@ def returns(
 
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Response:
-            if operation.query is None:
+            if operation.query is None and request.query_string:
                 _load_query(operation)
             result = view(*args, **kwargs)
             body, given = result if isinstance(result, tuple) else (result, {})
@@ -136,8 +136,6 @@ def fails(*statuses: int) -> Callable[[View], View]:
 
 
 def _load_query(operation: Operation) -> Any:
-    if operation.query is None and not request.query_string:
-        return {}
     parameters = request.args.to_dict()
     try:
         for name, values in request.args.lists():

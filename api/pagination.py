@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import orjson
 from flask import request
 from marshmallow import EXCLUDE, Schema, fields, validate
-from sqlalchemy import BigInteger, ColumnElement, bindparam, select
+from sqlalchemy import BigInteger, ColumnElement, UnaryExpression, bindparam, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.errors import Problem
@@ -111,6 +111,11 @@ class Page:
         return ShownPage(window, writer, text or "")
 
 
+def ordered(column: Key, *, upwards: bool) -> UnaryExpression[Any]:
+    """Return the order by a column in which its values grow, or else shrink."""
+    return column.asc() if upwards else column.desc()
+
+
 @made_once  # The shape is what `Expandable.is_shown` looks at.
 def _made_page(
     statement: AnySelect, schema: Schema, key: Key, upwards: bool, is_first: bool, _shape: object
@@ -119,7 +124,7 @@ def _made_page(
     anchor: Any = bindparam("anchor", type_=key.type)
     if not is_first:
         statement = statement.where(key > anchor if upwards else key < anchor)
-    statement = statement.order_by(key.asc() if upwards else key.desc())
+    statement = statement.order_by(ordered(key, upwards=upwards))
     page = statement.limit(bindparam("rows", type_=BigInteger())).subquery()
     return select(joined_lines(page.c.line, LINE_END)), writer
 

@@ -71,7 +71,7 @@ class Expandable(fields.Nested):
         if not self.has_flags:
             return self.schema.dump(obj)
         shown, *_ = read_shown(row_with(obj.id, model=type(obj)), self.schema) or abort(404)
-        return orjson.loads(shown.json)
+        return orjson.Fragment(shown.json)
 
 
 class ETag(fields.String):

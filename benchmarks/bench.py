@@ -36,7 +36,7 @@ from typing import Any
 import orjson
 import psutil
 
-from api.app import create_app
+from api.app import API_PREFIX, create_app
 from api.config import ROOT, Config
 from benchmarks import UNLIMITED, silent
 from benchmarks.load import Load, load, request_bytes
@@ -45,7 +45,6 @@ from tests.server import free_port
 CONNECTIONS = 4
 OPEN_LOOP_CONNECTIONS = 32
 PATIENCE_SECONDS = 60
-PREFIX = "/api/v1"
 FLOOR, SERVICE = "floor", "Microblog"
 COMMANDS = {
     FLOOR: (
@@ -102,7 +101,7 @@ class Server:
             headers = dict(line.split(": ") for line in self.headers(workload))
             if workload.body:
                 headers["Content-Type"] = "application/json"
-            connection.request(workload.method, PREFIX + workload.path, workload.body or None, headers)
+            connection.request(workload.method, API_PREFIX + workload.path, workload.body or None, headers)
             response = connection.getresponse()
             sent = response.read()
             if response.status >= 400:
@@ -259,7 +258,7 @@ def sign_in(database: Path, username: str) -> tuple[str, str]:
     """Sign a user in; return the service's token, and a JSON Web Token for the same session."""
     app = create_app(Config.from_environment({**os.environ, "DATABASE_URL": f"sqlite:///{database}"}))
     with silent():
-        answer = app.test_client().post(f"{PREFIX}/tokens", auth=(username, os.environ["SECRET_KEY"]))
+        answer = app.test_client().post(f"{API_PREFIX}/tokens", auth=(username, os.environ["SECRET_KEY"]))
     with closing(sqlite3.connect(database)) as connection:
         [session_id] = connection.execute("SELECT id FROM sessions").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -345,7 +344,7 @@ def request_of(server: Server, workload: Workload) -> bytes:
     """Return a request as it is sent."""
     etag = server.ask(workload)[1] if workload.is_conditional else None
     return request_bytes(
-        workload.method, PREFIX + workload.path, server.headers(workload, etag), workload.body
+        workload.method, API_PREFIX + workload.path, server.headers(workload, etag), workload.body
     )
 
 

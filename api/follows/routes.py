@@ -40,7 +40,7 @@ def get_following(username: str) -> None:
 
     204 if you do, 404 if you do not, or if there is nobody of this name.
     """
-    followed_id = id_of(username.lower()).first_or_404()
+    followed_id = id_of(username).first_or_404()
     db.first_or_404(follow_of(current_user_id(), followed_id))
 
 
@@ -53,7 +53,7 @@ def create_following(username: str) -> None:
 
     To follow them again changes nothing. You cannot follow yourself.
     """
-    followed_id: int = id_of(username.lower()).first_or_404()
+    followed_id: int = id_of(username).first_or_404()
     if followed_id == current_user_id():
         yourself = InputError("parameter", "username", "yourself", "You cannot follow yourself.")
         raise Problem("invalid_input", errors=[yourself])
@@ -70,7 +70,7 @@ def delete_following(username: str) -> None:
 
     To do so again changes nothing.
     """
-    followed_id: int = id_of(username.lower()).first_or_404()
+    followed_id: int = id_of(username).first_or_404()
     db.session.execute(ids_in_order(current_user_id(), followed_id).with_for_update(key_share=True))
     follower_is_me = Follow.follower_id == current_user_id()
     db.session.execute(delete(Follow).where(follower_is_me, Follow.followed_id == followed_id))
@@ -86,7 +86,7 @@ def list_followers(query: dict[str, Any], username: str) -> Page:
 
     Whoever did so last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(followers_of(id_of(username.lower()).first_or_404()), query, Follow.id)
+    return paginate(followers_of(id_of(username).first_or_404()), query, Follow.id)
 
 
 @follows.get("/users/<username:username>/following")
@@ -98,4 +98,4 @@ def list_following(query: dict[str, Any], username: str) -> Page:
 
     Whom they followed last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(followed_by(id_of(username.lower()).first_or_404()), query, Follow.id)
+    return paginate(followed_by(id_of(username).first_or_404()), query, Follow.id)

@@ -21,6 +21,7 @@ from api.users.queries import id_of
 
 posts = Blueprint("posts", __name__)
 post_schema = PostSchema()
+FIRST_PAGE: dict[str, Any] = PageQuery().load({})
 
 
 @posts.get("/posts")
@@ -129,9 +130,8 @@ def get_thread(post_id: int) -> dict[str, Any]:
     replies to it. Public; a token adds what `expand=viewer` shows.
     """
     *ancestors, post = read_shown(chain_to(post_id), post_schema) or abort(404)
-    first_page = PageQuery().load({})
     replies = paginate(
-        replies_to(post_id), first_page, Post.id, ascending=True, endpoint="posts.list_replies"
+        replies_to(post_id), FIRST_PAGE, Post.id, ascending=True, endpoint="posts.list_replies"
     )
     return {"ancestors": ancestors, "post": post, "replies": replies}
 
@@ -146,4 +146,4 @@ def list_user_posts(query: dict[str, Any], username: str) -> Page:
     The newest come first. The name may be given in any case. Public; a token adds what `expand=viewer`
     shows.
     """
-    return paginate(posts_by(id_of(username.lower()).first_or_404()), query, Post.id)
+    return paginate(posts_by(id_of(username).first_or_404()), query, Post.id)

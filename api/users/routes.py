@@ -83,7 +83,7 @@ def get_user(username: str) -> Prepared:
 
     The name may be given in any case. Public; a token adds what `expand=viewer` shows.
     """
-    return profile_of(username.lower())
+    return profile_of(username)
 
 
 @users.get("/me")
