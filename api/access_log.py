@@ -6,9 +6,11 @@ from http import HTTPMethod
 from time import perf_counter
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 
 from api.database import utc_now
+from api.messages import current_request
+from api.rows import caller_id
 
 # W3C Trace Context, section 3.2: version, trace-id, parent-id, flags; later versions may go on.
 TRACEPARENT = re.compile(
@@ -22,24 +24,20 @@ METHODS = frozenset(HTTPMethod.__members__)
 
 def init_app(app: Flask) -> None:
     """Log each answer on the standard output."""
-    app.before_request(_begin)
     app.after_request(_write)
 
 
-def _begin() -> None:
-    g.began = perf_counter()
-
-
 def _write(response: Response) -> Response:
+    request = current_request()
     trace = _trace_of(request.headers.get("traceparent"))
     line = {
         "time": utc_now(),
-        "request_id": g.request_id,
+        "request_id": request.id,
         "method": request.method if request.method in METHODS else None,
         "route": request.url_rule and request.url_rule.rule,
         "status": response.status_code,
-        "milliseconds": round(1000 * (perf_counter() - g.began), 2),
-        "user_id": g.get("user_id"),
+        "milliseconds": round(1000 * (perf_counter() - request.began), 2),
+        "user_id": caller_id(),
         "trace_id": trace and trace["trace_id"],
         "parent_id": trace and trace["parent_id"],
     }

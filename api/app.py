@@ -1,16 +1,12 @@
 """The one place where the parts meet; read from top to bottom."""
 
-import re
 from collections.abc import Callable
-from functools import cached_property
-from random import getrandbits
 from typing import Any
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response
 from flask.sessions import SessionInterface
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
-from werkzeug.datastructures import Authorization
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
@@ -21,13 +17,19 @@ from api.database import db
 from api.email_verifications.routes import email_verifications
 from api.follows.routes import follows
 from api.likes.routes import likes
+from api.messages import ApiRequest, ApiResponse, current_request
 from api.password_resets.routes import password_resets
 from api.posts.routes import posts
 from api.tokens.routes import tokens
 from api.users.routes import users
 
 API_PREFIX = "/api/v1"
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+DEFAULT_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -44,7 +46,6 @@ def create_app(config: Config | None = None) -> Flask:
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
 
-    app.before_request(_name_request)
     app.after_request(_add_headers)
     access_log.init_app(app)
     database.init_app(app)
@@ -68,24 +69,6 @@ class NoSession(SessionInterface):
 
     def open_session(self, _app: Flask, _request: Request) -> None:
         """Look for no cookie."""
-
-
-class ApiRequest(Request):
-    """A request whose credentials may be anything."""
-
-    @cached_property
-    def authorization(self) -> Authorization | None:
-        """The `Authorization` header; None if it cannot be read (Werkzeug raises if it is not ASCII)."""
-        try:
-            return Authorization.from_header(self.headers.get("Authorization"))
-        except ValueError:
-            return None
-
-
-class ApiResponse(Response):
-    """An answer has a content type only if it is said which."""
-
-    default_mimetype = None
 
 
 class Microblog(Flask):
@@ -119,17 +102,11 @@ class Microblog(Flask):
         return super().dispatch_request()
 
 
-def _name_request() -> None:
-    """Take the name that the caller, or a proxy, gave the request, or give it one."""
-    theirs = request.headers.get("X-Request-Id", "")
-    g.request_id = theirs if REQUEST_ID.fullmatch(theirs) else f"{getrandbits(128):032x}"
-
-
 def _add_headers(response: Response) -> Response:
     headers = response.headers
-    headers.add("X-Request-Id", g.request_id)
-    headers.add("X-Content-Type-Options", "nosniff")
-    headers.add("Referrer-Policy", "no-referrer")
-    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    headers.setdefault("Cache-Control", "no-store")
+    given = set(headers.keys())
+    for name, value in DEFAULT_HEADERS.items():
+        if name not in given:
+            headers.add(name, value)
+    headers.add("X-Request-Id", current_request().id)
     return response

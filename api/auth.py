@@ -13,6 +13,7 @@ from sqlalchemy import CursorResult, Select, select, update
 from api.database import db, utc_now
 from api.endpoint import View, operation_of
 from api.errors import Problem, member_problem
+from api.messages import current_request
 from api.models import Post, Session, User
 from api.models.session import created_at_of
 from api.passwords import Passwords
@@ -62,7 +63,7 @@ def token_optional(view: View) -> View:
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if "Authorization" in request.headers:
+        if "Authorization" in current_request().headers:
             return for_token(*args, **kwargs)
         return view(*args, **kwargs)
 

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import orjson
-from flask import Flask, g, request
+from flask import Flask, g
 from werkzeug.exceptions import ClientDisconnected
 
 from api.errors import Problem
+from api.messages import current_request
 
 SIZE_MAXIMUM = 64 * 1024
 MEMBERS_MAXIMUM = 32
@@ -26,6 +27,7 @@ def _read() -> None:
     The length is not trusted: a chunked body has none, and Werkzeug cuts one that is too long in
     silence.
     """
+    request = current_request()
     if request.method in BODILESS:
         return
     if (request.content_length or 0) > SIZE_MAXIMUM:
@@ -45,6 +47,7 @@ def _read() -> None:
 
 def json_object() -> dict[str, Any]:
     """Return the body, which must be one JSON object with no name twice in it (RFC 8259, RFC 7493)."""
+    request = current_request()
     charset = request.mimetype_params.get("charset", "utf-8")
     if (
         request.mimetype not in JSON_TYPES

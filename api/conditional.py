@@ -3,11 +3,12 @@
 import re
 from hashlib import blake2b
 
-from flask import current_app, g, request
+from flask import current_app, g
 from marshmallow import Schema
 
 from api.database import only_reads
 from api.errors import Problem, header_problem
+from api.messages import current_request
 from api.schema import Shown
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
@@ -59,7 +60,7 @@ def is_known(etag: str) -> bool:
 
 def _tags(header: str) -> set[str] | None:
     """Return the tags that a header lists, or `*`; None if it is not sent."""
-    text = request.headers.get(header)
+    text = current_request().headers.get(header)
     if text is None:
         return None
     if text == "*":

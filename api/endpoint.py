@@ -10,13 +10,14 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Literal
 
-from flask import Response, abort, current_app, g, request
+from flask import Response, abort, g
 from marshmallow import ValidationError
 
 from api.body import json_object
 from api.conditional import entity_tag, is_known
 from api.database import only_reads
 from api.errors import Problem, input_errors
+from api.messages import ApiResponse, current_request
 from api.prepared import Prepared
 from api.rows import Expand, caller_id, parts_of, read_shown
 from api.schema import BaseSchema, QuerySchema, refusal
@@ -93,12 +94,12 @@ def returns(
 
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Response:
-            if operation.query is None and request.query_string:
+            if operation.query is None and current_request().query_string:
                 _load_query(operation)
             result = view(*args, **kwargs)
             body, given = result if isinstance(result, tuple) else (result, {})
             if schema is None:
-                return current_app.response_class(b"", status, given)
+                return ApiResponse(b"", status, given)
             return _answer(schema, body, status, given)
 
         return wrapper
@@ -120,9 +121,9 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
             audience = "public" if caller_id() is None else "private"
             headers["Cache-Control"] = f"{audience}, no-cache"
         if etag and is_known(etag):
-            return current_app.response_class(b"", HTTPStatus.NOT_MODIFIED, headers)
+            return ApiResponse(b"", HTTPStatus.NOT_MODIFIED, headers)
     headers = {"Content-Type": "application/json", **shown.headers, **headers}
-    return current_app.response_class(shown.json, status, headers)
+    return ApiResponse(shown.json, status, headers)
 
 
 def fails(*statuses: int) -> Callable[[View], View]:
@@ -136,9 +137,10 @@ def fails(*statuses: int) -> Callable[[View], View]:
 
 
 def _load_query(operation: Operation) -> Any:
-    parameters = request.args.to_dict()
+    sent = current_request().args
+    parameters = sent.to_dict()
     try:
-        for name, values in request.args.lists():
+        for name, values in sent.lists():
             if len(values) > 1:
                 raise refusal("repeated", "May be given once only.", name)
         if operation.expand and "expand" in parameters:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import orjson
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app
 from marshmallow import EXCLUDE, ValidationError, fields
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -14,6 +14,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from api.database import db
+from api.messages import current_request
 from api.passwords import HashingBusyError
 from api.schema import BaseSchema
 
@@ -241,12 +242,12 @@ def _integrity_error(error: IntegrityError) -> Response:
 
 
 def _unavailable(error: Exception) -> Response:
-    current_app.logger.warning("%s: out of order: %r", g.request_id, error)
+    current_app.logger.warning("%s: out of order: %r", current_request().id, error)
     return unavailable().response()
 
 
 def _unexpected(error: Exception) -> Response:
-    current_app.logger.error("%s: failed", g.request_id, exc_info=error)
+    current_app.logger.error("%s: failed", current_request().id, exc_info=error)
     return Problem("internal_error").response()
 
 
@@ -254,7 +255,7 @@ def _response(
     kind: Kind, errors: Iterable[InputError], headers: Mapping[str, str], members: Mapping[str, str]
 ) -> Response:
     db.session.rollback()
-    document = {**kind.document(g.request_id), **members}
+    document = {**kind.document(current_request().id), **members}
     if errors:
         document["errors"] = [
             {error.place: error.name, "code": error.code, "detail": error.detail} for error in errors

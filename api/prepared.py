@@ -1,7 +1,7 @@
 """Statements that are made once. To make one costs more than to execute it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, wraps
@@ -20,10 +20,9 @@ from sqlalchemy import (
     bindparam,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import ReturningInsert
 
-from api.database import Moment, Words, database_name, db
+from api.database import Moment, Words, database_name, db, driver_errors
 
 AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 AnyStatement: TypeAlias = AnySelect | Insert | ReturningInsert[*tuple[Any, ...]]
@@ -64,7 +63,7 @@ class Prepared:
         if db.session.registry.has() and db.session().in_transaction():
             return self.write()
         engine = db.engine
-        with _driver_errors(engine):
+        with driver_errors(engine):
             connection = engine.raw_connection()
         with closing(connection):
             return self._execute(engine, connection)
@@ -76,11 +75,12 @@ class Prepared:
 
     def write(self) -> Rows:
         """Execute it in the session's transaction; return the rows that it gives."""
-        return self._execute(db.engine, db.session.connection().connection)
+        connection = db.session.connection()
+        return self._execute(connection.engine, connection.connection)
 
     def _execute(self, engine: Engine, connection: PoolProxiedConnection) -> Rows:
         compiled = _compiled(self.statement)
-        with _driver_errors(engine, connection, compiled.sql):
+        with driver_errors(engine, connection, compiled.sql):
             cursor = connection.cursor()
             engine.dialect.do_execute(cursor, compiled.sql, compiled.parameters(self.values))
             return cursor.fetchall()
@@ -88,25 +88,11 @@ class Prepared:
 
 def write_all(statements: Sequence[Prepared]) -> None:
     """Execute, in the session's transaction, statements that are one with several values and give no rows."""
-    connection = db.session.connection().connection
+    connection = db.session.connection()
     compiled = _compiled(statements[0].statement)
     parameters = [compiled.parameters(each.values) for each in statements]
-    with _driver_errors(db.engine, connection, compiled.sql):
-        db.engine.dialect.do_executemany(connection.cursor(), compiled.sql, parameters)
-
-
-@contextmanager
-def _driver_errors(
-    engine: Engine, connection: PoolProxiedConnection | None = None, sql: str | None = None
-) -> Iterator[None]:
-    """Raise the driver's errors as SQLAlchemy's; a connection that is lost leaves the pool."""
-    driver_error: Any = engine.dialect.loaded_dbapi.Error
-    try:
-        yield
-    except driver_error as error:
-        if connection and engine.dialect.is_disconnect(error, connection, None):
-            connection.invalidate(error)
-        raise DBAPIError.instance(sql, None, error, driver_error) from error
+    with driver_errors(connection.engine, connection.connection, compiled.sql):
+        connection.dialect.do_executemany(connection.connection.cursor(), compiled.sql, parameters)
 
 
 class Compiled:

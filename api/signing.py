@@ -41,4 +41,5 @@ def _secret() -> str:
 
 @lru_cache
 def _signer(purpose: str, secret: str) -> Signer:
-    return Signer(secret, salt=purpose, key_derivation="hmac", digest_method=sha256)
+    key = hmac.digest(secret.encode(), purpose.encode(), sha256)  # A key for each purpose, derived once.
+    return Signer(key, key_derivation="none", digest_method=sha256)

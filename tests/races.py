@@ -14,10 +14,9 @@ from api.database import db
 
 Result = TypeVar("Result")
 
-# When a session's next transaction has ended; and, within it, when its first statement has been answered, and
-# when it is about to be committed.
+# When a session's next transaction has begun, and ended; and, within it, when it is about to be committed.
+TRANSACTION_BEGUN = "after_begin"
 TRANSACTION_ENDED = "after_transaction_end"
-STATEMENT_ANSWERED = "after_cursor_execute"
 COMMITTING = "commit"
 # When a connection has been given back, also of statements in no transaction, as that which checks a token.
 CONNECTION_RETURNED = "checkin"
@@ -46,7 +45,7 @@ def meanwhile(app: Flask, action: Callable[[], object], when: str = TRANSACTION_
             Context().run(pending.pop())
 
     with app.app_context():
-        target = db.session.session_factory if when == TRANSACTION_ENDED else db.engine
+        target = db.session.session_factory if when in {TRANSACTION_BEGUN, TRANSACTION_ENDED} else db.engine
     event.listen(target, when, act)
     try:
         yield

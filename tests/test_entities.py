@@ -10,7 +10,7 @@ from flask import Flask
 from tests.contract import ContractClient
 from tests.factories import Factory, Member
 from tests.problems import assert_problem
-from tests.races import STATEMENT_ANSWERED, at_once, meanwhile
+from tests.races import TRANSACTION_BEGUN, at_once, meanwhile
 from tests.walks import items, walk_both_ways
 
 HEART = "\N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16}"
@@ -229,7 +229,7 @@ class TestEntities:
             ContractClient(app).delete, "/me", json={"password": bob.password}, headers=bob.signed_in
         )
 
-        with meanwhile(app, leave, STATEMENT_ANSWERED):
+        with meanwhile(app, leave, TRANSACTION_BEGUN):
             response = write(path, json={"body": "#snow @bob"}, headers=ann.signed_in)
 
         assert response.status_code == (200 if is_edit else 201)

@@ -13,7 +13,7 @@ from api.database import db
 from tests.contract import PREFIX, ContractClient
 from tests.factories import Factory
 from tests.problems import assert_problem
-from tests.races import STATEMENT_ANSWERED, at_once, meanwhile
+from tests.races import TRANSACTION_BEGUN, at_once, meanwhile
 
 MERGE_PATCH = "application/merge-patch+json"
 LONG_AGO = datetime(2020, 2, 29, 23, 59, 59, 999_999, UTC)
@@ -166,7 +166,7 @@ class TestCreatePost:
             ContractClient(app).delete, "/me", json={"password": ann.password}, headers=ann.signed_in
         )
 
-        with meanwhile(app, elsewhere, STATEMENT_ANSWERED):
+        with meanwhile(app, elsewhere, TRANSACTION_BEGUN):
             response = client.post("/posts", json={"body": "Hello."}, headers=ann.signed_in)
 
         assert response.status_code in {401, 409}

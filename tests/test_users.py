@@ -15,7 +15,7 @@ from api.users.schemas import RESERVED_USERNAMES
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
 from tests.problems import assert_problem
-from tests.races import CONNECTION_RETURNED, STATEMENT_ANSWERED, at_once, meanwhile
+from tests.races import CONNECTION_RETURNED, TRANSACTION_BEGUN, at_once, meanwhile
 
 MERGE_PATCH = "application/merge-patch+json"
 NEW_PASSWORD = "7 blue bicycles"
@@ -793,7 +793,7 @@ class TestUpdateAccount:
         ann = make.user("ann")
         elsewhere = partial(delete_account, ContractClient(app), ann)
 
-        with meanwhile(app, elsewhere, STATEMENT_ANSWERED):
+        with meanwhile(app, elsewhere, TRANSACTION_BEGUN):
             response = client.patch("/me", json={"about": "Botanist."}, headers=ann.signed_in)
 
         assert response.status_code in REFUSALS

@@ -1,0 +1,54 @@
+"""The messages of HTTP: requests and answers."""
+
+import re
+from functools import cached_property
+from http import HTTPStatus
+from random import getrandbits
+from time import perf_counter
+from typing import Any, cast
+
+from flask import Request, Response, request
+from werkzeug.datastructures import Authorization, Headers
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class ApiRequest(Request):
+    """A request with a name, and whose credentials may be anything."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.began = perf_counter()
+
+    @cached_property
+    def id(self) -> str:
+        """The name that the caller, or a proxy, gave it, or else one of its own."""
+        theirs = self.headers.get("X-Request-Id", "")
+        return theirs if REQUEST_ID.fullmatch(theirs) else f"{getrandbits(128):032x}"
+
+    @cached_property
+    def authorization(self) -> Authorization | None:
+        """The `Authorization` header; None if it cannot be read (Werkzeug raises if it is not ASCII)."""
+        try:
+            return Authorization.from_header(self.headers.get("Authorization"))
+        except ValueError:
+            return None
+
+
+class ApiResponse(Response):
+    """An answer has a content type only if it is said which."""
+
+    default_mimetype = None
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """Return the headers: as they are, where Werkzeug would return a copy and find nothing to mend."""
+        is_complete = self.response and self.status_code in {HTTPStatus.OK, HTTPStatus.CREATED}
+        return self.headers if is_complete else super().get_wsgi_headers(environ)
+
+
+def current_request() -> ApiRequest:
+    """Return what Flask's `request` stands for.
+
+    For what is done at each request: all that is asked of the proxy goes through three functions of Python.
+    """
+    return cast("ApiRequest", request._get_current_object())  # type: ignore[attr-defined]
