@@ -3,7 +3,6 @@
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -13,13 +12,9 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from limits import parse
-from limits.storage import MemoryStorage
 from werkzeug.test import TestResponse
 
-from api import rate_limits
+from api import counts, rate_limits
 from api.errors import RETRY_AFTER_SECONDS
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
@@ -156,87 +151,6 @@ class TestFields:
 @pytest.mark.parametrize("endpoint", [*rate_limits.BY_ADDRESS, *rate_limits.WRONG_PASSWORD])
 def test_what_is_counted_apart_is_there(migrated_app: Flask, endpoint: str) -> None:
     assert endpoint in migrated_app.view_functions
-
-
-class TestMemory:
-    LIMIT = parse("5/minute")
-
-    @given(steps=st.lists(st.tuples(st.floats(0, 90), st.sampled_from([1, 1, 1, 2, -1])), max_size=40))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-    def test_counts_as_the_library_does(
-        self, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, int]]
-    ) -> None:
-        ours, theirs = (rate_limits.Counter(storage()) for storage in (rate_limits.Memory, MemoryStorage))
-        now = 1_800_000_000.0
-        may_give_back = 0
-        for seconds, units in steps:
-            if now % 60 + seconds >= 60:
-                may_give_back = 0
-            now += seconds
-            monkeypatch.setattr(time, "time", lambda: now)  # noqa: B023 -- asked for at once.
-            if may_give_back + units < 0:
-                continue
-
-            taken = [counter.hit(self.LIMIT, "reads", "ann", cost=units) for counter in (ours, theirs)]
-
-            assert taken[0] is taken[1]
-            may_give_back += units * taken[0]
-            left = [counter.get_window_stats(self.LIMIT, "reads", "ann") for counter in (ours, theirs)]
-            assert left[0] == left[1]
-
-    def test_forgets_windows_that_are_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        storage = rate_limits.Memory()
-        counter = rate_limits.Counter(storage)
-        for name in range(100):
-            counter.hit(self.LIMIT, "reads", str(name))
-        end = time.time() + 121
-
-        monkeypatch.setattr(time, "time", lambda: end)
-        counter.hit(self.LIMIT, "reads", "ann")
-
-        assert len(storage._tallies) == 1
-
-    def test_is_looked_through_once_a_minute(self) -> None:
-        storage = rate_limits.Memory()
-        storage.timer.join()  # The first one, of the library's own.
-
-        storage.incr("known", 3600)
-
-        assert storage.timer.is_alive()
-        assert storage.timer.interval == rate_limits.SWEEP_SECONDS
-
-    def test_counts_on_when_the_clock_is_put_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        counter = rate_limits.Counter(rate_limits.Memory())
-        now = 1_800_000_000.0
-        taken = []
-        for moment in (now, now - 41, now):
-            monkeypatch.setattr(time, "time", lambda: moment)  # noqa: B023 -- asked for at once.
-            taken += [counter.hit(self.LIMIT, "reads", "ann") for _ in range(5)]
-
-        assert taken == [True] * 5 + [False] * 10
-
-    def test_forgets_one_quota_while_it_is_looked_through(self) -> None:
-        storage = rate_limits.Memory()
-        interval = sys.getswitchinterval()
-        for number in range(20_000):
-            storage.acquire_sliding_window_entry(str(number), 5, 60)
-
-        def sweep() -> None:
-            for _ in range(20):
-                storage._sweep_at = 0
-                storage.acquire_sliding_window_entry("ann", 100, 60)
-
-        def clear() -> None:
-            for number in range(20_000):
-                storage.clear_sliding_window(str(number), 60)
-
-        sys.setswitchinterval(1e-5)
-        try:
-            at_once(sweep, clear)
-        finally:
-            sys.setswitchinterval(interval)
-
-        assert storage._tallies.keys() == {"ann"}
 
 
 class TestTooMany:
@@ -479,7 +393,7 @@ class TestSignIn:
         make.user("ann")
         app = limited(RATE_LIMIT_ACCOUNT_FAILURES="1/year", RATELIMIT_STORAGE_URL=store)
         with monkeypatch.context() as patch:
-            patch.setattr(rate_limits, "KNOWN_SECONDS", 1)
+            patch.setattr(counts, "KNOWN_SECONDS", 1)
             first = sign_in(app, "ann")
         again = sign_in(app, "ann")
         time.sleep(1.1)  # What the first one left is over.
@@ -727,7 +641,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(rate_limits, "REDIS_PAUSE_SECONDS", 0)
+        monkeypatch.setattr(counts, "REDIS_PAUSE_SECONDS", 0)
         redis = Redis(tmp_path)
         client = ContractClient(limited(RATE_LIMIT_READS="2/year", RATELIMIT_STORAGE_URL=redis.url))
 
@@ -750,7 +664,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
         with redis.running():
             sign_in(app, "ann")
             sign_in(app, "ann", "not hers")
-            keys = app.extensions["counts"].ask(lambda counter: counter.storage.storage.keys())
+            keys = app.extensions["rate_limits"].counter.shared.storage.storage.keys()
 
         assert len(keys) >= 3
         assert not any(b"ann" in key for key in keys)
