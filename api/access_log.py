@@ -10,7 +10,6 @@ from flask import Flask, Response
 
 from api.database import utc_now
 from api.messages import current_request
-from api.rows import caller_id
 
 # W3C Trace Context, section 3.2: version, trace-id, parent-id, flags; later versions may go on.
 TRACEPARENT = re.compile(
@@ -37,7 +36,7 @@ def _write(response: Response) -> Response:
         "route": request.url_rule and request.url_rule.rule,
         "status": response.status_code,
         "milliseconds": round(1000 * (perf_counter() - request.began), 2),
-        "user_id": caller_id(),
+        "user_id": request.user_id,
         "trace_id": trace and trace["trace_id"],
         "parent_id": trace and trace["parent_id"],
     }

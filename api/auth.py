@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, NoReturn, cast
 
-from flask import Flask, current_app, g, request
+from flask import Flask, current_app, request
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
 from sqlalchemy import CursorResult, Select, select, update
 
@@ -72,12 +72,12 @@ def token_optional(view: View) -> View:
 
 def current_user_id() -> int:
     """Return the id of who is calling."""
-    return cast("int", g.user_id)
+    return cast("int", current_request().user_id)
 
 
 def current_session_id() -> int:
     """Return the id of the session that the caller's token is of."""
-    return cast("int", g.session_id)
+    return cast("int", current_request().session_id)
 
 
 def current_user() -> User:
@@ -124,9 +124,10 @@ def access_claims(token: str) -> list[int] | None:
 
     None if it was not signed here, or has expired. Whether its session goes on, only the database knows.
     """
-    if "claims" not in g:  # Who limits rates has asked before.
-        g.claims = signed_values(ACCESS_TOKEN, token, 4)
-    claims: list[int] | None = g.claims
+    request = current_request()
+    if request.claims is None:  # Else who limits rates has asked before.
+        request.claims = signed_values(ACCESS_TOKEN, token, 4)
+    claims = request.claims
     return claims if claims and claims[2] > time.time() else None
 
 
@@ -171,7 +172,7 @@ def _id_with_password(name: str, password: str) -> int | None:
     if not claimed.rowcount:
         again: int | None = _id_with_password(name, password)
         return again
-    g.user_id = user.id
+    current_request().user_id = user.id
     return current_user_id()
 
 
@@ -195,12 +196,14 @@ def _id_with_token(token: str) -> int | None:
     claims = access_claims(token)
     if claims is None:
         return None
-    g.session_id, origin, _, _ = claims
-    found = _whose(g.session_id, created_at_of(origin), utc_now()).read()
+    session_id, origin, _, _ = claims
+    found = _whose(session_id, created_at_of(origin), utc_now()).read()
     if not found:
         return None
-    [(g.user_id,)] = found
-    return current_user_id()
+    request = current_request()
+    request.session_id = session_id
+    [(request.user_id,)] = found
+    return request.user_id
 
 
 @bearer.error_handler

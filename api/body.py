@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import orjson
-from flask import Flask, g
+from flask import Flask
 from werkzeug.exceptions import ClientDisconnected
 
 from api.errors import Problem
@@ -22,7 +22,7 @@ def init_app(app: Flask) -> None:
 
 
 def _read() -> None:
-    """Keep the body of a request that may have one in `g.body`; never hold more of it than is allowed.
+    """Keep the body of a request that may have one in its `body`; never hold more of it than is allowed.
 
     The length is not trusted: a chunked body has none, and Werkzeug cuts one that is too long in
     silence.
@@ -42,7 +42,7 @@ def _read() -> None:
         raise Problem("body_too_large")
     if len(body) < (request.content_length or 0):
         raise Problem("incomplete_body")
-    g.body = body
+    request.body = body
 
 
 def json_object() -> dict[str, Any]:
@@ -57,8 +57,8 @@ def json_object() -> dict[str, Any]:
     ):
         raise Problem("unsupported_media_type")
     try:
-        orjson.loads(g.body)  # Refuses what the standard library lets through, and deep nesting.
-        parsed = json.loads(g.body, object_pairs_hook=_unique_members)
+        orjson.loads(request.body)  # Refuses what the standard library lets through, and deep nesting.
+        parsed = json.loads(request.body, object_pairs_hook=_unique_members)
     except (ValueError, RecursionError):
         raise Problem("malformed_json") from None
     return parsed  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 import re
 from hashlib import blake2b
 
-from flask import current_app, g
+from flask import current_app
 from marshmallow import Schema
 
 from api.database import only_reads
@@ -27,7 +27,7 @@ def entity_tag(shown: Shown) -> str | None:
     representation, have weak ones; these are others under another secret, which ends the cursors in them.
     """
     is_read = only_reads()
-    if shown.etag and not (is_read and g.get("expand")):
+    if shown.etag and not (is_read and current_request().expand):
         return f'"{shown.etag}"'
     if not is_read:
         return None

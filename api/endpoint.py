@@ -10,7 +10,7 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Literal
 
-from flask import Response, abort, g
+from flask import Response, abort
 from marshmallow import ValidationError
 
 from api.body import json_object
@@ -137,14 +137,15 @@ def fails(*statuses: int) -> Callable[[View], View]:
 
 
 def _load_query(operation: Operation) -> Any:
-    sent = current_request().args
-    parameters = sent.to_dict()
+    request = current_request()
+    parameters = request.args.to_dict()
     try:
-        for name, values in sent.lists():
+        for name, values in request.args.lists():
             if len(values) > 1:
                 raise refusal("repeated", "May be given once only.", name)
         if operation.expand and "expand" in parameters:
-            g.expand = operation.expand.deserialize(parameters.pop("expand"), "expand")
+            parts: Any = operation.expand.deserialize(parameters.pop("expand"), "expand")
+            request.expand = parts
         return (operation.query or NO_PARAMETERS).load(parameters)
     except ValidationError as error:
         messages = error.messages if isinstance(error.messages, dict) else {"expand": error.messages}

@@ -6,13 +6,14 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any
 
-from flask import Response, g, make_response, request
+from flask import Response, make_response
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from api.database import database_name, db, utc_now
 from api.endpoint import View, operation_of
 from api.errors import RETRY_AFTER_SECONDS, InputError, Problem, header_problem
+from api.messages import current_request
 from api.models import IdempotencyKey
 from api.rows import caller_id
 from api.signing import keyed_hash
@@ -49,10 +50,11 @@ def _once(answer: Callable[[], Response]) -> Response:
         response = answer()
         db.session.commit()
         return response
+    request = current_request()
     scope = [str(caller_id()), request.method, request.path, key]
     hashed = keyed_hash("idempotency key", *scope)
     # It covers the key, of which no copy is kept: who reads the table cannot try out passwords against it.
-    fingerprint = keyed_hash("request", *scope, request.query_string, g.body)
+    fingerprint = keyed_hash("request", *scope, request.query_string, request.body)
     _ensure_alone(hashed)
     first = _answered(hashed)
     if first is None:
@@ -75,7 +77,7 @@ def _once(answer: Callable[[], Response]) -> Response:
 
 
 def _key() -> str | None:
-    text = request.headers.get(HEADER)
+    text = current_request().headers.get(HEADER)
     if text is None:
         return None
     found = KEY.fullmatch(text)

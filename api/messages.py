@@ -14,11 +14,22 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class ApiRequest(Request):
-    """A request with a name, and whose credentials may be anything."""
+    """A request, and what becomes known of it while it is answered."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(environ, *args, **kwargs)
         self.began = perf_counter()
+        # What was taken for it of quotas (`api.rate_limits`), and whose failures to sign in are forgotten.
+        self.quotas: list[Any] = []
+        self.recovered: Any = None
+        # What it sent with a method that may have a body (`api.body`).
+        self.body = b""
+        # What its access token says, if it is a good one, and who calls, once that is sure (`api.auth`).
+        self.claims: list[int] | None = None
+        self.user_id: int | None = None
+        self.session_id: int | None = None
+        # The parts of representations that it asks for (`api.endpoint`).
+        self.expand: frozenset[str] = frozenset()
 
     @cached_property
     def id(self) -> str:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 
-from flask import Config, Flask, Response, g
+from flask import Config, Flask, Response
 from limits import parse
 
 from api.auth import access_claims, basic, folded_name
@@ -61,9 +61,8 @@ class RateLimits:
 
     def take(self) -> None:
         """Take a unit from each quota of the request; refuse it if one has none left."""
-        taken: list[Quota] = []
-        g.quotas = taken
-        for quota in self._quotas(current_request()):
+        request = current_request()
+        for quota in self._quotas(request):
             if not self.counter.take(quota):
                 seconds = RETRY_AFTER_SECONDS
                 if quota not in self._in_flight:
@@ -71,24 +70,26 @@ class RateLimits:
                 raise Problem(
                     "too_many_requests", headers={**self._fields([quota]), "Retry-After": str(seconds)}
                 )
-            taken.append(quota)
+            request.quotas.append(quota)
             if quota.policy.name in FAILURES:
                 self._in_flight.append(quota)
 
     def settle(self, response: Response) -> Response:
         """Give back what was taken for a wrong password if it was none, and say what is left."""
-        quotas: list[Quota] = g.pop("quotas", [])
+        request = current_request()
+        # Only once, even if what is done after this fails and that is answered in its place.
+        quotas, request.quotas = request.quotas, []
         for quota in quotas:
             if quota.policy.name in FAILURES:
-                self._settle_failure(quota, response)
-        if "recovered" in g:
-            self._recover(g.recovered)
+                self._settle_failure(request, quota, response)
+        if request.recovered:
+            self._recover(request.recovered, _address(request))
         if quotas and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
             response.headers.extend(self._fields(quotas))
         return response
 
-    def _settle_failure(self, quota: Quota, response: Response) -> None:
-        endpoint = current_request().endpoint or ""
+    def _settle_failure(self, request: ApiRequest, quota: Quota, response: Response) -> None:
+        endpoint = request.endpoint or ""
         if WRONG_PASSWORD[endpoint] != response.status_code:
             self.counter.take(quota, -1)
         self._in_flight.remove(quota)
@@ -130,11 +131,11 @@ class RateLimits:
         here = self._quota("sign_in_failures", f"{hashed} {address}")
         return here, self._quota("account_failures", hashed)
 
-    def _recover(self, user: User) -> None:
+    def _recover(self, user: User, address: str) -> None:
         """Forget the wrong passwords for somebody who has proven to be the owner of an account."""
         self.counter.clear(self._quota("sign_in_failures", _account_key(user.id)))
         for name in (user.username, user.email):
-            here, everywhere = self._failures(name, _address(current_request()))
+            here, everywhere = self._failures(name, address)
             self.counter.clear(here)
             self.counter.clear(everywhere)
             # From now on, somebody has signed in from this address.

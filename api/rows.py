@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
-from flask import abort, g
+from flask import abort, has_request_context
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
 from sqlalchemy import (
@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from api.conditional import digest
 from api.database import database_name
+from api.messages import current_request
 from api.prepared import AnySelect, Prepared, made_once, row_with
 from api.schema import MomentField, Shown, Text, refusal
 
@@ -33,8 +34,12 @@ LINE_END, TAB = "\n", "\t"
 
 def caller_id() -> int | None:
     """Return the id of whoever calls, if they are signed in."""
-    caller: int | None = g.get("user_id")
-    return caller
+    return current_request().user_id if has_request_context() else None
+
+
+def expanded() -> frozenset[str]:
+    """Return the names of the parts that the request asks for."""
+    return current_request().expand if has_request_context() else frozenset()
 
 
 # Stands in statements for the id of whoever calls when they are executed.
@@ -62,7 +67,7 @@ class Expandable(fields.Nested):
     @property
     def is_shown(self) -> bool:
         """Whether this request gets it."""
-        return self.name in g.get("expand", ()) and not (self.has_flags and caller_id() is None)
+        return self.name in expanded() and not (self.has_flags and caller_id() is None)
 
     def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> Any:  # noqa: ARG002
         """Return the part of a single object; flags are asked of the database."""
@@ -231,7 +236,7 @@ def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnyS
 
 def shape_of_request() -> tuple[object, ...]:
     """Return all of a request that decides what a schema shows to it: a key to keep what is made for it."""
-    return g.get("expand"), caller_id() is None
+    return expanded(), caller_id() is None
 
 
 def read_shown(selected: Prepared, schema: Schema) -> list[Shown]:

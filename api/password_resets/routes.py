@@ -1,12 +1,13 @@
 """Password resets: a new password for whoever reads the account's mail."""
 
-from flask import Blueprint, g
+from flask import Blueprint
 from sqlalchemy import delete
 
 from api.auth import passwords
 from api.database import db
 from api.endpoint import accepts, fails, returns
 from api.letters import PASSWORD_RESET, ensure_token, redeem, write_later
+from api.messages import current_request
 from api.models import Session, User
 from api.password_resets.schemas import PasswordResetCreateSchema, PasswordResetRedeemSchema
 from api.users.schemas import ensure_no_name
@@ -47,4 +48,4 @@ def redeem_password_reset(fields: dict[str, str]) -> None:
     user.password_hash = password_hash
     db.session.execute(delete(Session).where(Session.user_id == user.id))
     db.session.commit()
-    g.recovered = user  # Their failures to sign in are forgotten (`api.rate_limits`).
+    current_request().recovered = user  # Their failures to sign in are forgotten (`api.rate_limits`).
