@@ -1,7 +1,6 @@
 """Statements that are made once. To make one costs more than to execute it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, wraps
@@ -22,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from api.database import Moment, Words, database_name, db, driver_errors
+from api.database import DriverErrors, Moment, Words, database_name, db
 
 AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 AnyStatement: TypeAlias = AnySelect | Insert | ReturningInsert[*tuple[Any, ...]]
@@ -44,7 +43,7 @@ TYPES: dict[Any, Any] = {
 made_once = lru_cache(1_000)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A statement that was made once, and the values of its bind parameters this time.
 
@@ -63,10 +62,12 @@ class Prepared:
         if db.session.registry.has() and db.session().in_transaction():
             return self.write()
         engine = db.engine
-        with driver_errors(engine):
+        with DriverErrors(engine):
             connection = engine.raw_connection()
-        with closing(connection):
+        try:
             return self._execute(engine, connection)
+        finally:
+            connection.close()
 
     def first_or_404(self) -> Any:
         """Return the first value of the first row; answer 404 if there is none."""
@@ -80,7 +81,7 @@ class Prepared:
 
     def _execute(self, engine: Engine, connection: PoolProxiedConnection) -> Rows:
         compiled = _compiled(self.statement)
-        with driver_errors(engine, connection, compiled.sql):
+        with DriverErrors(engine, connection, compiled.sql):
             cursor = connection.cursor()
             engine.dialect.do_execute(cursor, compiled.sql, compiled.parameters(self.values))
             return cursor.fetchall()
@@ -91,7 +92,7 @@ def write_all(statements: Sequence[Prepared]) -> None:
     connection = db.session.connection()
     compiled = _compiled(statements[0].statement)
     parameters = [compiled.parameters(each.values) for each in statements]
-    with driver_errors(connection.engine, connection.connection, compiled.sql):
+    with DriverErrors(connection.engine, connection.connection, compiled.sql):
         connection.dialect.do_executemany(connection.connection.cursor(), compiled.sql, parameters)
 
 
