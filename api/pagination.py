@@ -94,6 +94,8 @@ class Page:
 
     listed: Prepared
     window: Window
+    # Finds whose list it is. Asked only if the page is empty: else they are there.
+    of: Prepared | None = None
 
     def read(self, schema: Schema) -> "ShownPage":
         """Read what a schema shows of the page's items.
@@ -108,6 +110,8 @@ class Page:
         )
         values = {**self.listed.values, "anchor": window.anchor, "rows": window.limit + 1}
         [[text]] = Prepared(statement, values).read()
+        if not text and self.of:
+            self.of.first_or_404()
         return ShownPage(window, writer, text or "")
 
 
@@ -234,6 +238,10 @@ def paginate(
     *,
     ascending: bool = False,
     endpoint: str | None = None,
+    of: Prepared | None = None,
 ) -> Page:
-    """Return the page that a query asks for. For all but `listed` see `Window.of`."""
-    return Page(listed, Window.of(query, key, ascending=ascending, endpoint=endpoint))
+    """Return the page that a query asks for.
+
+    Answers 404 if the list is `of` what is not there. For the rest see `Window.of`.
+    """
+    return Page(listed, Window.of(query, key, ascending=ascending, endpoint=endpoint), of)

@@ -11,6 +11,7 @@ from api.database import database_name
 from api.models import Follow, Post, User
 from api.pagination import Window, ordered
 from api.prepared import Prepared, prepared
+from api.users.queries import id_named
 
 
 def follow_of(follower_id: int, followed_id: int) -> Select[Follow]:
@@ -24,15 +25,17 @@ def ids_in_order(*user_ids: int) -> Select[int]:
 
 
 @prepared
-def followers_of(user_id: int) -> Select[User]:
-    """Who follows a user."""
-    return select(User).join(Follow, Follow.follower_id == User.id).where(Follow.followed_id == user_id)
+def followers_of(folded_username: str) -> Select[User]:
+    """Who follows the user with a name."""
+    followed = Follow.followed_id == id_named(folded_username)
+    return select(User).join(Follow, Follow.follower_id == User.id).where(followed)
 
 
 @prepared
-def followed_by(user_id: int) -> Select[User]:
-    """Whom a user follows."""
-    return select(User).join(Follow, Follow.followed_id == User.id).where(Follow.follower_id == user_id)
+def followed_by(folded_username: str) -> Select[User]:
+    """Whom the user with a name follows."""
+    follower = Follow.follower_id == id_named(folded_username)
+    return select(User).join(Follow, Follow.followed_id == User.id).where(follower)
 
 
 def feed_of(user_id: int, window: Window) -> Prepared:

@@ -86,7 +86,7 @@ def list_followers(query: dict[str, Any], username: str) -> Page:
 
     Whoever did so last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(followers_of(id_of(username).first_or_404()), query, Follow.id)
+    return paginate(followers_of(username), query, Follow.id, of=id_of(username))
 
 
 @follows.get("/users/<username:username>/following")
@@ -98,4 +98,4 @@ def list_following(query: dict[str, Any], username: str) -> Page:
 
     Whom they followed last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(followed_by(id_of(username).first_or_404()), query, Follow.id)
+    return paginate(followed_by(username), query, Follow.id, of=id_of(username))

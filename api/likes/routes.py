@@ -67,4 +67,4 @@ def list_post_likes(query: dict[str, Any], post_id: int) -> Page:
 
     Who liked it last comes first. Public; a token adds what `expand=viewer` shows.
     """
-    return paginate(users_who_like(id_of_post(post_id).first_or_404()), query, Like.id)
+    return paginate(users_who_like(post_id), query, Like.id, of=id_of_post(post_id))

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, cast, column, literal, select, table
+from sqlalchemy import ColumnElement, Select, cast, column, literal, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import aliased
 
 from api.database import database_name
-from api.models import Entity, Post, User
+from api.models import Entity, Post
 from api.pagination import Key
 from api.prepared import Prepared, prepared
 from api.text import Term, tag_of, terms_of
+from api.users.queries import id_named
 
 CHAIN_MAXIMUM = 40
 
@@ -54,13 +55,13 @@ def posts_found(
 def _posts_where(author: str, q: str, tag: str, mentions: str, *, given: frozenset[str]) -> Select[Post]:
     statement = select(Post)
     if "author" in given:
-        statement = statement.where(Post.user_id == _id(author))
+        statement = statement.where(Post.user_id == id_named(author))
     if "tag" in given:
         statement = statement.join(Tagged, _points_from(Tagged) == Post.id)
         statement = statement.where(Tagged.tag == tag, ~Tagged.is_repeat)
     if "mentions" in given:
         statement = statement.join(Mentioning, _points_from(Mentioning) == Post.id)
-        statement = statement.where(Mentioning.user_id == _id(mentions), ~Mentioning.is_repeat)
+        statement = statement.where(Mentioning.user_id == id_named(mentions), ~Mentioning.is_repeat)
     if "q" in given and database_name() == "postgresql":
         statement = statement.where(Post.words.op("@@")(cast(q, TSQUERY)))
     elif "q" in given:
@@ -72,10 +73,6 @@ def _posts_where(author: str, q: str, tag: str, mentions: str, *, given: frozens
 def _points_from(place: type[Entity]) -> ColumnElement[int]:
     """The id of the post that a place is in; a sum, lest PostgreSQL go through all posts to join them."""
     return place.post_id + 0
-
-
-def _id(folded_username: str) -> ScalarSelect[int]:
-    return select(User.id).where(User.folded_username == folded_username).scalar_subquery()
 
 
 def _searched(terms: Sequence[Term]) -> str:
@@ -92,9 +89,9 @@ def id_of_post(post_id: int) -> Select[int]:
 
 
 @prepared
-def posts_by(user_id: int) -> Select[Post]:
-    """What a user wrote."""
-    return select(Post).where(Post.user_id == user_id)
+def posts_by(folded_username: str) -> Select[Post]:
+    """What the user with a name wrote."""
+    return select(Post).where(Post.user_id == id_named(folded_username))
 
 
 @prepared

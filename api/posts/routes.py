@@ -116,8 +116,7 @@ def list_replies(query: dict[str, Any], post_id: int) -> Page:
 
     The oldest come first. Public; a token adds what `expand=viewer` shows.
     """
-    replies = replies_to(id_of_post(post_id).first_or_404())
-    return paginate(replies, query, Post.id, ascending=True)
+    return paginate(replies_to(post_id), query, Post.id, ascending=True, of=id_of_post(post_id))
 
 
 @posts.get("/posts/<int:post_id>/thread")
@@ -146,4 +145,4 @@ def list_user_posts(query: dict[str, Any], username: str) -> Page:
     The newest come first. The name may be given in any case. Public; a token adds what `expand=viewer`
     shows.
     """
-    return paginate(posts_by(id_of(username).first_or_404()), query, Post.id)
+    return paginate(posts_by(username), query, Post.id, of=id_of(username))

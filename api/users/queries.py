@@ -2,11 +2,16 @@
 
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Select, literal, select, union
+from sqlalchemy import CompoundSelect, ScalarSelect, Select, literal, select, union
 from sqlalchemy.orm import aliased
 
 from api.models import Follow, Like, Post, User
 from api.prepared import Prepared, prepared
+
+
+def id_named(folded_username: str) -> ScalarSelect[int]:
+    """The id of the user with a name, given in lower case: a value within another statement."""
+    return select(User.id).where(User.folded_username == folded_username).scalar_subquery()
 
 
 @prepared
