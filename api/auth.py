@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, NoReturn, cast
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
 from sqlalchemy import CursorResult, Select, select, update
 
@@ -126,7 +126,7 @@ def access_claims(token: str) -> list[int] | None:
     """
     request = current_request()
     if request.claims is None:  # Else who limits rates has asked before.
-        request.claims = signed_values(ACCESS_TOKEN, token, 4)
+        request.claims = signed_values(ACCESS_TOKEN, token, 4) or []
     claims = request.claims
     return claims if claims and claims[2] > time.time() else None
 
@@ -145,7 +145,7 @@ def _secured(view: View, scheme: str, guard: Any) -> View:
 
 
 def _scheme() -> str:
-    return request.headers.get("Authorization", "").partition(" ")[0].lower()
+    return current_request().headers.get("Authorization", "").partition(" ")[0].lower()
 
 
 @basic.verify_password
@@ -179,7 +179,8 @@ def _id_with_password(name: str, password: str) -> int | None:
 @basic.error_handler
 def _refuse_password(_status: int) -> NoReturn:
     headers = {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
-    code = "invalid_credentials" if request.headers.get("Authorization") else "authentication_required"
+    was_sent = current_request().headers.get("Authorization")
+    code = "invalid_credentials" if was_sent else "authentication_required"
     raise Problem(code, headers=headers)
 
 

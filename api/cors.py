@@ -2,9 +2,10 @@
 
 from http import HTTPStatus
 
-from flask import Flask, Response, current_app, make_response, request
+from flask import Flask, Response, current_app, make_response
 
 from api.errors import Problem
+from api.messages import current_request
 
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED_HEADERS = (
@@ -23,6 +24,7 @@ def init_app(app: Flask, cookie_path: str) -> None:
 
     @app.before_request
     def answer_preflight() -> Response | None:
+        request = current_request()
         if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
             return None
         response = make_response(b"", HTTPStatus.NO_CONTENT)
@@ -34,6 +36,7 @@ def init_app(app: Flask, cookie_path: str) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.vary.add("Origin")
+        request = current_request()
         origin = request.headers.get("Origin", "")
         if _is_allowed(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
@@ -50,6 +53,7 @@ def ensure_own_origin() -> None:
     site, so that `SameSite=Strict` does not keep them from sending it, and no page may give its visitors a
     session of its own choice. Programs that are no browsers send no `Origin`.
     """
+    request = current_request()
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}" and not _is_allowed(origin):
         raise Problem("origin_not_allowed")

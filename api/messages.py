@@ -24,7 +24,8 @@ class ApiRequest(Request):
         self.recovered: Any = None
         # What it sent with a method that may have a body (`api.body`).
         self.body = b""
-        # What its access token says, if it is a good one, and who calls, once that is sure (`api.auth`).
+        # What its access token says, once that was looked at (nothing, if it was not signed here); and who
+        # calls, once that is sure (`api.auth`).
         self.claims: list[int] | None = None
         self.user_id: int | None = None
         self.session_id: int | None = None

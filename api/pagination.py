@@ -7,12 +7,12 @@ from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
 
 import orjson
-from flask import request
 from marshmallow import EXCLUDE, Schema, fields, validate
 from sqlalchemy import BigInteger, ColumnElement, UnaryExpression, bindparam, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.errors import Problem
+from api.messages import current_request
 from api.prepared import AnySelect, Prepared, made_once
 from api.rows import LINE_END, Writer, joined_lines, key_of, select_shown, shape_of_request
 from api.schema import BaseSchema, Integer, QuerySchema, Shown, Text
@@ -64,7 +64,7 @@ class Window:
 
         Its cursors are for the list at `endpoint`, by default the one that is asked for.
         """
-        window = cls(key, ascending, query["limit"], endpoint or request.endpoint or "")
+        window = cls(key, ascending, query["limit"], endpoint or current_request().endpoint or "")
         if "cursor" not in query:
             return window
         values = signed_values(window._purpose, query["cursor"], 3)
@@ -169,6 +169,7 @@ class ShownPage(Shown):
     @property
     def headers(self) -> Mapping[str, str]:
         """A `Link` header with the cursors that the page has."""
+        request = current_request()
         links = []
         for relation in ("next", "prev"):
             cursor = self.members[f"{relation}_cursor"]

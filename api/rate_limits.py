@@ -10,10 +10,10 @@ from flask import Config, Flask, Response
 from limits import parse
 
 from api.auth import access_claims, basic, folded_name
-from api.counts import Policy, Quota, counter_at
 from api.errors import RETRY_AFTER_SECONDS, Problem
 from api.messages import ApiRequest, current_request
 from api.models import User
+from api.quotas import Policy, Quota, store_at
 
 UNLIMITED = frozenset({"docs", "health"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,17 +40,16 @@ PREFIX = "RATE_LIMIT_"
 
 def init_app(app: Flask) -> None:
     """Count each request before anything else is done for it."""
-    limits = RateLimits(app.config)
-    app.extensions["rate_limits"] = limits
-    app.before_request(limits.take)
-    app.after_request(limits.settle)
+    rate_limits = app.extensions["rate_limits"] = RateLimits(app.config)
+    app.before_request(rate_limits.take)
+    app.after_request(rate_limits.settle)
 
 
 class RateLimits:
     """What is counted for a request, and what comes of it."""
 
     def __init__(self, config: Config) -> None:
-        self.counter = counter_at(config["RATELIMIT_STORAGE_URL"])
+        self.store = store_at(config["RATELIMIT_STORAGE_URL"])
         self._policies: dict[str, Policy] = {}
         for setting, limit in config.items():
             if setting.startswith(PREFIX):
@@ -63,10 +62,10 @@ class RateLimits:
         """Take a unit from each quota of the request; refuse it if one has none left."""
         request = current_request()
         for quota in self._quotas(request):
-            if not self.counter.take(quota):
+            if not self.store.take(quota):
                 seconds = RETRY_AFTER_SECONDS
                 if quota not in self._in_flight:
-                    seconds = max(self.counter.left(quota)[1], 1)
+                    seconds = max(self.store.left(quota)[1], 1)
                 raise Problem(
                     "too_many_requests", headers={**self._fields([quota]), "Retry-After": str(seconds)}
                 )
@@ -91,11 +90,11 @@ class RateLimits:
     def _settle_failure(self, request: ApiRequest, quota: Quota, response: Response) -> None:
         endpoint = request.endpoint or ""
         if WRONG_PASSWORD[endpoint] != response.status_code:
-            self.counter.take(quota, -1)
+            self.store.take(quota, -1)
         self._in_flight.remove(quota)
         has_signed_in = endpoint == SIGN_IN and response.status_code == HTTPStatus.OK
         if has_signed_in and quota.policy.name == "sign_in_failures":
-            self.counter.remember(quota.key)
+            self.store.remember(quota.key)
 
     def _quotas(self, request: ApiRequest) -> Iterator[Quota]:
         """Give the quotas that a request draws on, in the order in which they are asked.
@@ -114,7 +113,7 @@ class RateLimits:
             if sent and sent.username:
                 here, everywhere = self._failures(sent.username, address)
                 yield here
-                if not self.counter.knows(here.key):
+                if not self.store.knows(here.key):
                     yield everywhere
         else:
             account = _account(request)
@@ -133,19 +132,19 @@ class RateLimits:
 
     def _recover(self, user: User, address: str) -> None:
         """Forget the wrong passwords for somebody who has proven to be the owner of an account."""
-        self.counter.clear(self._quota("sign_in_failures", _account_key(user.id)))
+        self.store.clear(self._quota("sign_in_failures", _account_key(user.id)))
         for name in (user.username, user.email):
             here, everywhere = self._failures(name, address)
-            self.counter.clear(here)
-            self.counter.clear(everywhere)
+            self.store.clear(here)
+            self.store.clear(everywhere)
             # From now on, somebody has signed in from this address.
-            self.counter.remember(here.key)
+            self.store.remember(here.key)
 
     def _fields(self, quotas: Iterable[Quota]) -> dict[str, str]:
         policies, rest = [], []
         for quota in quotas:
             policy = quota.policy
-            units, seconds = self.counter.left(quota)
+            units, seconds = self.store.left(quota)
             policies.append(f'"{policy.name}";q={policy.limit.amount};w={policy.seconds}')
             rest.append(f'"{policy.name}";r={units};t={seconds}')
         return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(rest)}

@@ -37,7 +37,7 @@ def caller_id() -> int | None:
     return current_request().user_id if has_request_context() else None
 
 
-def expanded() -> frozenset[str]:
+def parts_asked_for() -> frozenset[str]:
     """Return the names of the parts that the request asks for."""
     return current_request().expand if has_request_context() else frozenset()
 
@@ -67,7 +67,7 @@ class Expandable(fields.Nested):
     @property
     def is_shown(self) -> bool:
         """Whether this request gets it."""
-        return self.name in expanded() and not (self.has_flags and caller_id() is None)
+        return self.name in parts_asked_for() and not (self.has_flags and caller_id() is None)
 
     def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> Any:  # noqa: ARG002
         """Return the part of a single object; flags are asked of the database."""
@@ -236,7 +236,7 @@ def select_shown(statement: AnySelect, schema: Schema, *keys: Any) -> tuple[AnyS
 
 def shape_of_request() -> tuple[object, ...]:
     """Return all of a request that decides what a schema shows to it: a key to keep what is made for it."""
-    return expanded(), caller_id() is None
+    return parts_asked_for(), caller_id() is None
 
 
 def read_shown(selected: Prepared, schema: Schema) -> list[Shown]:

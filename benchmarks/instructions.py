@@ -26,7 +26,7 @@ from benchmarks.bench import Workload, seeded, sign_in
 
 ROUNDS = 50
 POSTS = 2_000
-WORKLOADS = {"one post", "list of 25", "list of 25, with a token", "publish"}
+WORKLOADS = {"one post", "list of 25", "list of 25, with a token", "feed, 25", "publish"}
 FLOOR = "floor"
 
 

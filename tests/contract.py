@@ -121,9 +121,12 @@ def _check_body(method: str, answer: dict[str, Any], response: TestResponse) -> 
     if content is None:
         assert not response.data
         assert "Content-Type" not in response.headers
+        # RFC 9110, section 8.6.
+        assert response.content_length == (None if response.status_code in {204, 304} else 0)
         return
     assert response.content_type in content
     if method != "HEAD":
+        assert response.content_length == len(response.data)
         assert not schema_errors(content[response.content_type]["schema"], response.json)
 
 

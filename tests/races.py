@@ -14,7 +14,9 @@ from api.database import db
 
 Result = TypeVar("Result")
 
-# When a session's next transaction has begun, and ended; and, within it, when it is about to be committed.
+# When a session's next transaction is about to begin, has begun, has ended; and, within it, when it is about
+# to be committed.
+TRANSACTION_BEGINNING = "begin"
 TRANSACTION_BEGUN = "after_begin"
 TRANSACTION_ENDED = "after_transaction_end"
 COMMITTING = "commit"
@@ -46,7 +48,7 @@ def meanwhile(app: Flask, action: Callable[[], object], when: str = TRANSACTION_
 
     with app.app_context():
         target = db.session.session_factory if when in {TRANSACTION_BEGUN, TRANSACTION_ENDED} else db.engine
-    event.listen(target, when, act)
+    event.listen(target, when, act, insert=when == TRANSACTION_BEGINNING)  # Before what begins it.
     try:
         yield
     finally:

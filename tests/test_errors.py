@@ -19,7 +19,7 @@ from tests.conftest import DATABASES
 from tests.contract import CONTRACT, PREFIX, ContractClient, example_path, operations
 from tests.factories import Factory, Member
 from tests.problems import assert_problem
-from tests.races import TRANSACTION_BEGUN, meanwhile
+from tests.races import TRANSACTION_BEGINNING, TRANSACTION_BEGUN, meanwhile
 
 NewApp = Callable[..., Flask]
 
@@ -149,7 +149,11 @@ class TestDatabase:
 
     @pytest.mark.parametrize(
         ("method", "json", "status", "when"),
-        [("GET", None, 200, "checkout"), ("POST", {"body": "Hello."}, 201, TRANSACTION_BEGUN)],
+        [
+            ("GET", None, 200, "checkout"),
+            ("POST", {"body": "Hello."}, 201, TRANSACTION_BEGINNING),
+            ("POST", {"body": "Hello."}, 201, TRANSACTION_BEGUN),
+        ],
     )
     def test_that_goes_away_while_it_is_asked_is_unavailable_once(
         self, new_app: NewApp, new_database_url: Any, method: str, json: Any, status: int, when: str

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from api import counts, rate_limits
+from api import quotas, rate_limits
 from api.errors import RETRY_AFTER_SECONDS
 from tests.contract import PREFIX, ContractClient
 from tests.factories import PASSWORD, Factory, Member
@@ -393,7 +393,7 @@ class TestSignIn:
         make.user("ann")
         app = limited(RATE_LIMIT_ACCOUNT_FAILURES="1/year", RATELIMIT_STORAGE_URL=store)
         with monkeypatch.context() as patch:
-            patch.setattr(counts, "KNOWN_SECONDS", 1)
+            patch.setattr(quotas, "KNOWN_SECONDS", 1)
             first = sign_in(app, "ann")
         again = sign_in(app, "ann")
         time.sleep(1.1)  # What the first one left is over.
@@ -641,7 +641,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(counts, "REDIS_PAUSE_SECONDS", 0)
+        monkeypatch.setattr(quotas, "REDIS_PAUSE_SECONDS", 0)
         redis = Redis(tmp_path)
         client = ContractClient(limited(RATE_LIMIT_READS="2/year", RATELIMIT_STORAGE_URL=redis.url))
 
@@ -664,7 +664,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
         with redis.running():
             sign_in(app, "ann")
             sign_in(app, "ann", "not hers")
-            keys = app.extensions["rate_limits"].counter.shared.storage.storage.keys()
+            keys = app.extensions["rate_limits"].store.shared.storage.storage.keys()
 
         assert len(keys) >= 3
         assert not any(b"ann" in key for key in keys)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import flask_swagger_ui
 import orjson
-from flask import Blueprint, Flask, Response, abort, render_template, request, send_from_directory
+from flask import Blueprint, Flask, Response, abort, render_template, send_from_directory
 
 from api.errors import KINDS
+from api.messages import current_request
 from api.openapi import as_yaml, document
 
 SWAGGER_UI = Path(flask_swagger_ui.__file__).with_name("dist")
@@ -69,7 +70,7 @@ def _page(template: str, **context: object) -> Response:
 def _cacheable(response: Response) -> Response:
     response.headers.setdefault("Cache-Control", "public, no-cache")
     response.add_etag()
-    response.make_conditional(request)
+    response.make_conditional(current_request())
     if response.status_code == HTTPStatus.PRECONDITION_FAILED:
         response.close()  # It may be a file.
         abort(response.status_code)

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, current_app, request, url_for
+from flask import Blueprint, current_app, url_for
 from sqlalchemy import delete
 from werkzeug.http import dump_cookie
 
@@ -19,6 +19,7 @@ from api.auth import (
 from api.cors import ensure_own_origin
 from api.database import FOR_UPDATE, db, utc_now
 from api.endpoint import accepts, fails, returns
+from api.messages import current_request
 from api.models import Session
 from api.pagination import Page, PageQuery, page_of, paginate
 from api.signing import signed, signed_values
@@ -75,7 +76,7 @@ def refresh_token(fields: dict[str, str | None]) -> Any:
     in_cookie = token is None
     if token is None:
         ensure_own_origin()
-        token = request.cookies.get(COOKIE, "")
+        token = current_request().cookies.get(COOKIE, "")
     claims = signed_values(REFRESH_TOKEN, token, 3)
     if claims is None:
         raise invalid_token()
@@ -118,7 +119,7 @@ def delete_current_token() -> Any:
     """
     db.session.execute(delete(Session).where(Session.id == current_session_id()))
     db.session.commit()
-    return None, _cookie("", 0) if COOKIE in request.cookies else {}
+    return None, _cookie("", 0) if COOKIE in current_request().cookies else {}
 
 
 @tokens.delete("/tokens/<int:token_id>")
@@ -167,5 +168,6 @@ def _grace() -> timedelta:
 
 
 def _user_agent() -> str:
-    printable = (mark for mark in request.user_agent.string if mark.isascii() and mark.isprintable())
+    sent = current_request().user_agent.string
+    printable = (mark for mark in sent if mark.isascii() and mark.isprintable())
     return "".join(printable)[:200]

@@ -1,4 +1,4 @@
-"""How much was taken of limits: counted here as the library does, and forgotten in time."""
+"""How much was taken of quotas: counted here as the library does, and forgotten in time."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from limits import parse
 from limits.storage import MemoryStorage
 
-from api.counts import KNOWN_SECONDS, SWEEP_SECONDS, Counter, Library, Memory, Policy, Quota
+from api.quotas import KNOWN_SECONDS, SWEEP_SECONDS, Library, Memory, Policy, Quota, Store
 from tests.races import at_once
 
 POLICY = Policy("reads", parse("5/minute"))
@@ -49,97 +49,108 @@ def test_are_those_of_the_library(clock: Clock, steps: list[tuple[float, int]]) 
         if may_give_back + units < 0:
             continue
 
-        taken = [counter.take(ANN, units) for counter in (ours, theirs)]
+        taken = [store.take(ANN, units) for store in (ours, theirs)]
 
         assert taken[0] is taken[1]
         may_give_back += units * taken[0]
-        here, there = (counter.left(ANN) for counter in (ours, theirs))
+        here, there = (store.left(ANN) for store in (ours, theirs))
         assert here[0] == there[0]
         assert abs(here[1] - there[1]) <= 1  # The library adds what it rounds to a moment.
 
 
 @pytest.fixture(params=[Memory, lambda: Library(MemoryStorage())], ids=["memory", "library"])
-def counter(request: pytest.FixtureRequest) -> Counter:
+def store(request: pytest.FixtureRequest) -> Store:
     """What counts."""
-    made: Counter = request.param()
+    made: Store = request.param()
     return made
 
 
-class TestCounter:
-    def test_leaves_all_to_strangers(self, counter: Counter) -> None:
-        assert counter.left(Quota(POLICY, "nobody")) == (5, 0)
+class TestStore:
+    def test_leaves_all_to_strangers(self, store: Store) -> None:
+        assert store.left(Quota(POLICY, "nobody")) == (5, 0)
 
-    def test_gives_back_all(self, counter: Counter) -> None:
-        taken = counter.take(ANN, 5)
+    def test_gives_back_all(self, store: Store) -> None:
+        taken = store.take(ANN, 5)
 
-        counter.clear(ANN)
+        store.clear(ANN)
 
         assert taken
-        assert counter.left(ANN) == (5, 0)
+        assert store.left(ANN) == (5, 0)
 
-    def test_counts_one_caller_apart_from_others(self, counter: Counter) -> None:
-        counter.take(Quota(POLICY, "bob"), 5)
+    def test_counts_one_caller_apart_from_others(self, store: Store) -> None:
+        store.take(Quota(POLICY, "bob"), 5)
 
-        assert not counter.take(Quota(POLICY, "bob"))
-        assert counter.take(ANN)
+        assert not store.take(Quota(POLICY, "bob"))
+        assert store.take(ANN)
 
-    def test_knows_a_name_from_the_last_time(self, counter: Counter, clock: Clock) -> None:
-        counter.remember("ann")
+    def test_knows_a_name_from_the_last_time(self, store: Store, clock: Clock) -> None:
+        store.remember("ann")
         clock.put(NOW + 60)
-        counter.remember("ann")
+        store.remember("ann")
 
         known = []
         for seconds in (0, 60 + KNOWN_SECONDS - 1, 60 + KNOWN_SECONDS):
             clock.put(NOW + seconds)
-            known.append(counter.knows("ann"))
+            known.append(store.knows("ann"))
 
         assert known == [True, True, False]
-        assert not counter.knows("bob")
+        assert not store.knows("bob")
+
+    def test_leaves_no_more_for_units_that_come_back_in_the_next_window(
+        self, store: Store, clock: Clock
+    ) -> None:
+        store.take(ANN)
+        for seconds in (60, 120):
+            clock.put(NOW + seconds)
+            if seconds == 60:
+                store.take(ANN, -1)
+
+            assert store.left(ANN) == (5, 0)
 
 
 class TestMemory:
     def test_forgets_what_is_over_once_a_minute(self, clock: Clock) -> None:
-        counter = Memory()
-        counter.take(ANN)
-        counter.remember("ann")
+        store = Memory()
+        store.take(ANN)
+        store.remember("ann")
         for moment, kept in [
             (NOW + SWEEP_SECONDS, {"ann", "bob"}),
             (NOW + 2 * SWEEP_SECONDS, {"bob"}),
         ]:
             clock.put(moment)
-            counter.take(Quota(POLICY, "bob"))
-            assert {quota.key for quota in counter._tallies} == kept
-        assert counter.knows("ann")
+            store.take(Quota(POLICY, "bob"))
+            assert {quota.key for quota in store._tallies} == kept
+        assert store.knows("ann")
 
         clock.put(NOW + KNOWN_SECONDS)
-        counter.take(ANN)
+        store.take(ANN)
 
-        assert not counter._known
+        assert not store._known
 
     def test_counts_on_when_the_clock_is_put_back(self, clock: Clock) -> None:
-        counter = Memory()
+        store = Memory()
         taken = []
         for moment in (NOW, NOW - 41, NOW):
             clock.put(moment)
-            taken += [counter.take(ANN) for _ in range(5)]
+            taken += [store.take(ANN) for _ in range(5)]
 
         assert taken == [True] * 5 + [False] * 10
 
     def test_forgets_one_quota_while_all_are_looked_through(self) -> None:
-        counter = Memory()
+        store = Memory()
         many = Policy("many", parse("100/minute"))
         interval = sys.getswitchinterval()
         for number in range(20_000):
-            counter.take(Quota(POLICY, str(number)))
+            store.take(Quota(POLICY, str(number)))
 
         def sweep() -> None:
             for _ in range(20):
-                counter._sweep_at = 0
-                counter.take(Quota(many, "ann"))
+                store._sweep_at = 0
+                store.take(Quota(many, "ann"))
 
         def clear() -> None:
             for number in range(20_000):
-                counter.clear(Quota(POLICY, str(number)))
+                store.clear(Quota(POLICY, str(number)))
 
         sys.setswitchinterval(1e-5)
         try:
@@ -147,4 +158,4 @@ class TestMemory:
         finally:
             sys.setswitchinterval(interval)
 
-        assert counter._tallies.keys() == {Quota(many, "ann")}
+        assert store._tallies.keys() == {Quota(many, "ann")}

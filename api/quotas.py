@@ -1,4 +1,4 @@
-"""How much was taken of limits lately: counted in this process or, for several, in Redis.
+"""How much was taken of quotas lately: counted in this process or, for several, in Redis.
 
 Windows slide: what was taken in the last one counts for the part of it that is not over yet. That needs two
 numbers for each quota, whatever the limit; there is no burst where one window ends and the next begins; and a
@@ -50,8 +50,8 @@ class Quota(NamedTuple):
     key: str
 
 
-class Counter(Protocol):
-    """What counts."""
+class Store(Protocol):
+    """Where that is counted."""
 
     def take(self, quota: Quota, units: int = 1) -> bool:
         """Take units, or give them back (-1); false if there are not as many left."""
@@ -69,7 +69,7 @@ class Counter(Protocol):
         """Say whether a name is known."""
 
 
-def counter_at(url: str) -> Counter:
+def store_at(url: str) -> Store:
     """Return what counts at a place: `memory://`, or the address of a Redis."""
     return Memory() if url == "memory://" else Redis(url)
 
@@ -94,10 +94,11 @@ class Tally:
     def seconds_to_more(self, now: float) -> int:
         """Return when fewer units will count, after `count`."""
         rest = self._rest(now)
-        seconds = rest % (self.seconds / self.taken_before) if self.taken_before else math.inf
-        if self.taken:
-            seconds = min(seconds, rest % self.seconds)
-        return 0 if seconds == math.inf else math.ceil(seconds)
+        # What was taken in one window may be given back in the next: a number may be less than none.
+        times = [rest % (self.seconds / self.taken_before)] if self.taken_before > 0 else []
+        if self.taken > 0:
+            times.append(rest % self.seconds)
+        return math.ceil(min(times, default=0))
 
     def is_over(self, now: float) -> bool:
         """Say whether it counts no longer."""
@@ -108,7 +109,7 @@ class Tally:
         return (1 - now / self.seconds % 1) * self.seconds
 
 
-class Memory:
+class Memory(Store):
     """Counts in this process."""
 
     def __init__(self) -> None:
@@ -118,7 +119,6 @@ class Memory:
         self._lock = Lock()
 
     def take(self, quota: Quota, units: int = 1) -> bool:
-        """Take units, or give them back (-1); false if there are not as many left."""
         with self._lock:
             now = time.time()
             if now >= self._sweep_at:
@@ -132,7 +132,6 @@ class Memory:
             return True
 
     def left(self, quota: Quota) -> tuple[int, int]:
-        """Return the units left, and for how many seconds there will be no more."""
         amount = quota.policy.limit.amount
         with self._lock:
             tally = self._tallies.get(quota)
@@ -142,17 +141,14 @@ class Memory:
             return min(max(amount - tally.count(now), 0), amount), tally.seconds_to_more(now)
 
     def clear(self, quota: Quota) -> None:
-        """Give back all that was taken."""
         with self._lock:
             self._tallies.pop(quota, None)
 
     def remember(self, name: str) -> None:
-        """Know a name from now on, for `KNOWN_SECONDS`."""
         with self._lock:
             self._known[name] = time.time() + KNOWN_SECONDS
 
     def knows(self, name: str) -> bool:
-        """Say whether a name is known."""
         return self._known.get(name, 0) > time.time()
 
     def _sweep(self, now: float) -> None:
@@ -162,7 +158,7 @@ class Memory:
         self._known = {name: end for name, end in self._known.items() if end > now}
 
 
-class Library:
+class Library(Store):
     """Counts in a storage of the library `limits`."""
 
     def __init__(self, storage: Any) -> None:
@@ -170,31 +166,26 @@ class Library:
         self._windows = SlidingWindowCounterRateLimiter(storage)
 
     def take(self, quota: Quota, units: int = 1) -> bool:
-        """Take units, or give them back (-1); false if there are not as many left."""
         return self._windows.hit(quota.policy.limit, quota.policy.name, quota.key, cost=units)
 
     def left(self, quota: Quota) -> tuple[int, int]:
-        """Return the units left, and for how many seconds there will be no more."""
         limit = quota.policy.limit
         stats = self._windows.get_window_stats(limit, quota.policy.name, quota.key)
         return min(stats.remaining, limit.amount), max(math.ceil(stats.reset_time - time.time()), 0)
 
     def clear(self, quota: Quota) -> None:
-        """Give back all that was taken."""
         self._windows.clear(quota.policy.limit, quota.policy.name, quota.key)
 
     def remember(self, name: str) -> None:
-        """Know a name from now on, for `KNOWN_SECONDS`."""
         key = f"known {name}"
         self.storage.clear(key)  # A key that is there keeps the expiry that it was made with.
         self.storage.incr(key, KNOWN_SECONDS)
 
     def knows(self, name: str) -> bool:
-        """Say whether a name is known."""
         return bool(self.storage.get(f"known {name}"))
 
 
-class Redis:
+class Redis(Store):
     """Counts in Redis or, while that cannot be reached, in this process."""
 
     def __init__(self, url: str) -> None:
@@ -212,26 +203,21 @@ class Redis:
         self._pause_ends = 0.0
 
     def take(self, quota: Quota, units: int = 1) -> bool:
-        """Take units, or give them back (-1); false if there are not as many left."""
-        return self._ask(lambda counter: counter.take(quota, units))
+        return self._ask(lambda store: store.take(quota, units))
 
     def left(self, quota: Quota) -> tuple[int, int]:
-        """Return the units left, and for how many seconds there will be no more."""
-        return self._ask(lambda counter: counter.left(quota))
+        return self._ask(lambda store: store.left(quota))
 
     def clear(self, quota: Quota) -> None:
-        """Give back all that was taken."""
-        self._ask(lambda counter: counter.clear(quota))
+        self._ask(lambda store: store.clear(quota))
 
     def remember(self, name: str) -> None:
-        """Know a name from now on, for `KNOWN_SECONDS`."""
-        self._ask(lambda counter: counter.remember(name))
+        self._ask(lambda store: store.remember(name))
 
     def knows(self, name: str) -> bool:
-        """Say whether a name is known."""
-        return self._ask(lambda counter: counter.knows(name))
+        return self._ask(lambda store: store.knows(name))
 
-    def _ask(self, question: Callable[[Counter], Answer]) -> Answer:
+    def _ask(self, question: Callable[[Store], Answer]) -> Answer:
         if time.monotonic() >= self._pause_ends:
             try:
                 answer = question(self.shared)
