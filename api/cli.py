@@ -88,7 +88,8 @@ def serve_forever(app: Flask) -> None:
     # Threads wait for the database more than they compute; granian's advice on their number is not for that.
     logging.getLogger("_granian").addFilter(lambda record: "Configuration allows" not in record.getMessage())
     server = Granian(
-        "wsgi:app",
+        "wsgi:worker",
+        factory=True,
         address=free_address(host, port),
         port=port,
         interface=Interfaces.WSGI,

@@ -8,6 +8,8 @@ from threading import BoundedSemaphore
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
+from api.processor import roam
+
 LENGTH_MINIMUM = 8
 LENGTH_MAXIMUM = 128
 COMMON = {"microblog", *Path(__file__).with_name("common_passwords.txt").read_text("utf-8").split()}
@@ -59,6 +61,7 @@ class Passwords:
             raise HashingBusyError
         try:
             with self._turns:
+                roam()
                 yield
         finally:
             self._line.release()

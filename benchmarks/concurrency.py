@@ -1,6 +1,6 @@
 """How many processes and threads? Asks the service over 1, 8, 64 and 256 connections at once.
 
-Run: .venv/bin/python -m benchmarks.concurrency [sqlite|postgresql] [--settings 1x8,2x4] [--one-processor]
+Run: .venv/bin/python -m benchmarks.concurrency [sqlite|postgresql] [--settings 1x8,2x4]
 A setting is `WORKERS` x `THREADS`. Prints a table of answers per second, the median and 99th percentile of
 latency in milliseconds, and how many answers were not the expected ones: for reading alone (a list of 25
 posts), then with a tenth of the connections publishing at the same time, whose figures follow after a `+`.
@@ -8,7 +8,6 @@ The load comes from the same machine and takes its share of it.
 """
 
 import base64
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -46,15 +45,14 @@ class Request:
 @click.command()
 @click.argument("database", default="sqlite", type=click.Choice(["sqlite", "postgresql"]))
 @click.option("--settings", default="1x1,1x2,1x4,1x8,1x16,2x2,2x4,2x8", help="WORKERSxTHREADS, by commas.")
-@click.option("--one-processor", is_flag=True, help="Keep the service to one processor (on Linux).")
-def main(database: str, settings: str, one_processor: bool) -> None:
+def main(database: str, settings: str) -> None:
     """Measure each setting, and print the table."""
     print("| processes x threads | connections | a second | p50 | p99 | unexpected |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     with ProcessPoolExecutor(2, get_context("spawn")) as processes:
         for setting in settings.split(","):
             workers, threads = setting.split("x")
-            with serving(database, one_processor, WORKERS=workers, THREADS=threads) as server:
+            with serving(database, WORKERS=workers, THREADS=threads) as server:
                 reads, publishes = requests_to(server)
                 writing = [(connections, max(1, connections // 10)) for connections in CONNECTIONS[1:]]
                 for connections, writers in [*product(CONNECTIONS, [0]), *writing]:
@@ -64,17 +62,13 @@ def main(database: str, settings: str, one_processor: bool) -> None:
 
 
 @contextmanager
-def serving(database: str, one_processor: bool, **settings: str) -> Iterator[Server]:
+def serving(database: str, **settings: str) -> Iterator[Server]:
     """Run the service."""
-    allowed = os.sched_getaffinity(0)
     # In a folder that is kept in memory, durable writing would cost nothing.
     with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
         if database == "postgresql":
             settings["DATABASE_URL"] = get_server(Path(folder) / "postgres", cleanup_mode="delete").get_uri()
-        if one_processor:
-            os.sched_setaffinity(0, {min(allowed)})  # What is started now is kept to it, too.
         with running_server(Path(folder), **UNLIMITED, **settings) as server:
-            os.sched_setaffinity(0, allowed)
             yield server
 
 

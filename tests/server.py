@@ -25,8 +25,9 @@ SERVE = ("-m", "flask", "serve")
 class Server:
     """A running service, and what it printed."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, process_id: int) -> None:
         self.port = port
+        self.process_id = process_id
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
@@ -93,7 +94,7 @@ def running_server(folder: Path, command: Sequence[str] = SERVE, **settings: str
     with log.open("wb") as output:
         serve = [sys.executable, *(word.format(port=port) for word in command)]
         process = subprocess.Popen(serve, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    server = Server(port, log)
+    server = Server(port, log, process.pid)
     try:
         _wait_for(server, process)
         yield server
