@@ -1,6 +1,7 @@
 """The threads of a process that answers keep to one processor, and none is lost where it is busy."""
 
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from api.config import ROOT
 from api.processor import SECONDS
 from tests.contract import PREFIX
 from tests.server import running_server
@@ -34,6 +36,28 @@ def workers_of(process: int) -> list[int]:
             if int(fields["PPid"]) == process and int(fields["Threads"]) > 1:
                 found.append(int(fields["Pid"]))
     return found
+
+
+# Keeps its threads together; prints on how many processors it may run: by then, once it roams, and after that.
+KEPT_TOGETHER = f"""
+import os, time
+from api.processor import roam, stay_together
+
+stay_together()
+time.sleep({1.5 * SECONDS})
+print(len(os.sched_getaffinity(0)))
+roam()
+print(len(os.sched_getaffinity(0)))
+time.sleep({1.5 * SECONDS})
+print(len(os.sched_getaffinity(0)))
+"""
+
+
+def test_a_thread_that_computes_may_run_anywhere_for_a_while() -> None:
+    command = [sys.executable, "-c", KEPT_TOGETHER]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert printed.split() == ["1", str(len(os.sched_getaffinity(0))), "1"]
 
 
 def test_threads_keep_to_one_processor_but_the_one_that_leads_them(tmp_path: Path) -> None:
