@@ -38,7 +38,7 @@ def workers_of(process: int) -> list[int]:
     return found
 
 
-# Keeps its threads together; prints on how many processors it may run: by then, once it roams, and after that.
+# Keeps its threads together; prints on how many processors it may run: by then, when it roams, and after.
 KEPT_TOGETHER = f"""
 import os, time
 from api.processor import roam, stay_together
