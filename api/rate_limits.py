@@ -66,9 +66,8 @@ class RateLimits:
                 seconds = RETRY_AFTER_SECONDS
                 if quota not in self._in_flight:
                     seconds = max(self.store.left(quota)[1], 1)
-                raise Problem(
-                    "too_many_requests", headers={**self._fields([quota]), "Retry-After": str(seconds)}
-                )
+                headers = {**self._fields([quota]), "Retry-After": str(seconds)}
+                raise Problem("too_many_requests", headers=headers)
             request.quotas.append(quota)
             if quota.policy.name in FAILURES:
                 self._in_flight.append(quota)

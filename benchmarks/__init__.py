@@ -1,7 +1,7 @@
 """What backs the figures in the documentation."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
@@ -20,3 +20,11 @@ def silent() -> Iterator[None]:
     """Do without the access log: what a benchmark prints is its result."""
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         yield
+
+
+def consume(body: Iterable[bytes]) -> None:
+    """Read an answer to its end, and close it."""
+    b"".join(body)
+    close = getattr(body, "close", None)
+    if close:
+        close()

@@ -21,13 +21,12 @@ from werkzeug.test import EnvironBuilder
 
 from api.app import API_PREFIX, create_app
 from api.config import Config
-from benchmarks import UNLIMITED, silent
-from benchmarks.bench import Workload, seeded, sign_in
+from benchmarks import UNLIMITED, consume, silent
+from benchmarks.bench import FLOOR, SERVICE, Workload, seeded, sign_in
 
 ROUNDS = 50
 POSTS = 2_000
 WORKLOADS = {"one post", "list of 25", "list of 25, with a token", "feed, 25", "publish"}
-FLOOR = "floor"
 
 
 def main() -> None:
@@ -62,7 +61,7 @@ def count(folder: Path) -> None:
     servers: dict[str, tuple[Callable[..., Any], str]] = {
         FLOOR: (floor.app, json_web_token),
         "Flask with a constant": (constant(), ""),
-        "Microblog": (service, token),
+        SERVICE: (service, token),
     }
     for workload in workloads:
         for name, (app, its_token) in servers.items():
@@ -94,15 +93,13 @@ def ask(app: Callable[..., Any], workload: Workload, token: str) -> None:
     ).get_environ()
     with silent():
         for _ in range(ROUNDS):
-            body = app({**environ, "wsgi.input": BytesIO(workload.body)}, lambda *_: None)
-            b"".join(body)
-            getattr(body, "close", lambda: None)()
+            consume(app({**environ, "wsgi.input": BytesIO(workload.body)}, lambda *_: None))
 
 
 def control(command: str) -> None:
     """Tell valgrind what to do."""
-    control = ["callgrind_control", command, str(os.getpid())]
-    subprocess.run(control, check=True, capture_output=True)
+    words = ["callgrind_control", command, str(os.getpid())]
+    subprocess.run(words, check=True, capture_output=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ byte, and their ratio; less than 1.0 is saved.
 """
 
 import tempfile
-from collections.abc import Iterable
 from statistics import median
 from time import process_time
 from typing import Any
@@ -19,7 +18,7 @@ from api.app import API_PREFIX, create_app
 from api.config import Config
 from api.database import db
 from api.models import Post, User
-from benchmarks import UNLIMITED, silent
+from benchmarks import UNLIMITED, consume, silent
 
 ROUNDS = 500
 PATHS = ("/posts/1", "/posts?limit=25", "/posts?limit=25&expand=counts", "/posts?limit=100")
@@ -55,14 +54,6 @@ def answer(app: Flask, path: str, headers: Any) -> tuple[int, str, float]:
     body, status, received = run_wsgi_app(app, environ)
     consume(body)
     return int(status[:3]), received["ETag"], process_time() - begin
-
-
-def consume(body: Iterable[bytes]) -> None:
-    """Read an answer to its end, and close it."""
-    b"".join(body)
-    close = getattr(body, "close", None)
-    if close:
-        close()
 
 
 if __name__ == "__main__":

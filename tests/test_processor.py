@@ -18,13 +18,15 @@ from tests.server import running_server
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Only Linux says where threads run.")
 
 
+def fields_of(status: Path) -> dict[str, str]:
+    """Return what the kernel tells of a process or a thread (proc_pid_status(5))."""
+    return dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+
+
 def processors_of_threads(process: int) -> list[str]:
     """Return where each thread of a process may run, as the kernel lists processors."""
-    found = []
-    for status in Path(f"/proc/{process}/task").glob("*/status"):
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("Cpus_allowed_list")]
-        found.append(line.split()[1])
-    return found
+    statuses = Path(f"/proc/{process}/task").glob("*/status")
+    return [fields_of(status)["Cpus_allowed_list"] for status in statuses]
 
 
 def workers_of(process: int) -> list[int]:
@@ -32,7 +34,7 @@ def workers_of(process: int) -> list[int]:
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):  # It may have ended.
-            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            fields = fields_of(status)
             if int(fields["PPid"]) == process and int(fields["Threads"]) > 1:
                 found.append(int(fields["Pid"]))
     return found

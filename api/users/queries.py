@@ -11,12 +11,16 @@ from api.prepared import Prepared, prepared
 
 def id_named(folded_username: str) -> ScalarSelect[int]:
     """The id of the user with a name, given in lower case: a value within another statement."""
-    return select(User.id).where(User.folded_username == folded_username).scalar_subquery()
+    return _ids_named(folded_username).scalar_subquery()
 
 
 @prepared
 def id_of(folded_username: str) -> Select[int]:
     """The id of the user with a name, given in lower case."""
+    return _ids_named(folded_username)
+
+
+def _ids_named(folded_username: str) -> Select[int]:
     return select(User.id).where(User.folded_username == folded_username)
 
 
