@@ -193,7 +193,6 @@ MALFORMED = {
     "UTF-32": '{"body": "Hello."}'.encode("utf-32"),
     "deep lists": b'{"body": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
     "deep objects": b'{"body": ' * 6_000 + b"1" + b"}" * 6_000,
-    "lists as deep as one of the parsers goes": b'{"body": ' + b"[" * 1_000 + b"]" * 1_000 + b"}",
     "deep lists without an end": b"[" * 60_000,
     "a number of 5,000 digits": b'{"body": ' + b"9" * 5_000 + b"}",
     "a negative number of 5,000 digits": b'{"body": -' + b"9" * 5_000 + b"}",
@@ -209,6 +208,12 @@ class TestBody:
         response = send.json(operation, body)
 
         assert_problem(response, 400, "malformed_json")
+
+    def test_may_be_as_deep_as_one_of_the_parsers_goes(self, send: Sender, operation: Operation) -> None:
+        response = send.json(operation, b'{"body": ' + b"[" * 1_000 + b"]" * 1_000 + b"}")
+
+        # The standard library goes as deep since Python 3.12.
+        assert response.status_code in {400, 422}
 
     @pytest.mark.parametrize("body", [b"[]", b'"Hello."', b"1", b"1.5", b"true", b"null", b"[{}]"])
     def test_must_be_an_object(self, send: Sender, operation: Operation, body: bytes) -> None:
