@@ -10,5 +10,5 @@ app = create_app()
 
 def worker() -> Flask:
     """Return the application for a process that does nothing but answer."""
-    stay_together()
+    stay_together(app)
     return app

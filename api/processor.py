@@ -12,7 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread, get_native_id
 
+from flask import Flask
+
 SECONDS = 1.0
+TURN_SECONDS = 0.001
 THREADS = Path("/proc/self/task")
 STAT = Path("/proc/thread-self/stat")
 
@@ -20,11 +23,12 @@ STAT = Path("/proc/thread-self/stat")
 everywhere: set[int] = set()
 
 
-def stay_together() -> None:
+def stay_together(app: Flask) -> None:
     """Keep the threads of this process to one processor, each second to one that has time."""
     if sys.platform == "linux" and STAT.exists():  # pragma: no branch
         everywhere.update(os.sched_getaffinity(0))
         Thread(target=_lead, name="processor", daemon=True).start()
+        app.teardown_request(Turns().end)
 
 
 def roam() -> None:
@@ -36,11 +40,32 @@ def roam() -> None:
 
 def _lead() -> None:
     """Have the others follow a thread that may run anywhere: the kernel wakes it where there is time."""
-    leader = str(get_native_id())
+    leader = get_native_id()
     while True:
         processor = int(STAT.read_text().rpartition(")")[2].split()[36])  # proc_pid_stat(5), field 39.
         for thread in THREADS.iterdir():
-            if thread.name != leader:
+            if int(thread.name) != leader:
                 with suppress(OSError):  # It may have ended.
-                    os.sched_setaffinity(int(thread.name), {processor})
+                    _keep(int(thread.name), processor)
         time.sleep(SECONDS)
+
+
+def _keep(thread: int, processor: int) -> None:
+    """Have a thread run on one processor and, when it is woken, only after whoever runs there."""
+    os.sched_setaffinity(thread, {processor})
+    if os.sched_getscheduler(thread) == os.SCHED_OTHER:  # Whoever runs the service may have chosen another.
+        os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+
+
+class Turns:
+    """Lets other threads run now and then, since none makes another wait by being woken."""
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def end(self, _error: BaseException | None) -> None:
+        """Let them run, after an answer, if a turn is over."""
+        now = time.perf_counter()
+        if now > self._end:
+            self._end = now + TURN_SECONDS
+            os.sched_yield()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from api.config import ROOT
-from api.processor import SECONDS
+from api.processor import SECONDS, TURN_SECONDS, Turns
 from tests.contract import PREFIX
 from tests.server import running_server
 
@@ -23,10 +23,13 @@ def fields_of(status: Path) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
 
 
-def processors_of_threads(process: int) -> list[str]:
-    """Return where each thread of a process may run, as the kernel lists processors."""
-    statuses = Path(f"/proc/{process}/task").glob("*/status")
-    return [fields_of(status)["Cpus_allowed_list"] for status in statuses]
+def places_of_threads(process: int) -> list[tuple[str, int]]:
+    """Return where each thread of a process may run, as the kernel lists processors, and by which policy."""
+    found = []
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        allowed = fields_of(thread / "status")["Cpus_allowed_list"]
+        found.append((allowed, os.sched_getscheduler(int(thread.name))))
+    return found
 
 
 def workers_of(process: int) -> list[int]:
@@ -40,26 +43,44 @@ def workers_of(process: int) -> list[int]:
     return found
 
 
-# Keeps its threads together; prints on how many processors it may run: by then, when it roams, and after.
+# Keeps its threads together; prints on how many processors it may run, and by which policy: by then, when it
+# roams, and after.
 KEPT_TOGETHER = f"""
-import os, time
+import os, sys, time
+from flask import Flask
 from api.processor import roam, stay_together
 
-stay_together()
-time.sleep({1.5 * SECONDS})
-print(len(os.sched_getaffinity(0)))
-roam()
-print(len(os.sched_getaffinity(0)))
-time.sleep({1.5 * SECONDS})
-print(len(os.sched_getaffinity(0)))
+os.sched_setscheduler(0, int(sys.argv[1]), os.sched_param(0))
+stay_together(Flask("threads"))
+for wait in ({1.5 * SECONDS}, 0, {1.5 * SECONDS}):
+    time.sleep(wait)
+    if not wait:
+        roam()
+    print(len(os.sched_getaffinity(0)), os.sched_getscheduler(0))
 """
 
 
-def test_a_thread_that_computes_may_run_anywhere_for_a_while() -> None:
-    command = [sys.executable, "-c", KEPT_TOGETHER]
+# A policy that somebody chose for the service stays.
+@pytest.mark.parametrize(("chosen", "kept"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
+def test_a_thread_that_computes_may_run_anywhere_for_a_while(chosen: str, kept: str) -> None:
+    command = [sys.executable, "-c", KEPT_TOGETHER, str(getattr(os, chosen))]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert printed.split() == ["1", str(len(os.sched_getaffinity(0))), "1"]
+    everywhere, policy = len(os.sched_getaffinity(0)), getattr(os, kept)
+    assert printed.splitlines() == [f"{processors} {policy}" for processors in (1, everywhere, 1)]
+
+
+def test_others_run_when_a_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, yields = [100.0], []
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("os.sched_yield", lambda: yields.append(clock[0]))
+    turns = Turns()
+
+    for seconds in (0, 0.4, 0.4, 0.4, 0.4, 3):
+        clock[0] += seconds * TURN_SECONDS
+        turns.end(None)
+
+    assert yields == pytest.approx([100.0 + times * TURN_SECONDS for times in (0, 1.2, 4.6)])
 
 
 def test_threads_keep_to_one_processor_but_the_one_that_leads_them(tmp_path: Path) -> None:
@@ -68,13 +89,15 @@ def test_threads_keep_to_one_processor_but_the_one_that_leads_them(tmp_path: Pat
             answers = list(callers.map(lambda _: server.get(f"{PREFIX}/posts")[0], range(100)))
         time.sleep(2 * SECONDS)
         workers = workers_of(server.process_id)
-        places = [processors_of_threads(worker) for worker in workers]
+        places = [places_of_threads(worker) for worker in workers]
 
     everywhere = len(os.sched_getaffinity(0))
     assert answers == [200] * 100
     assert len(workers) == 2
     for places_of_one in places:
-        kept = [place for place in places_of_one if place.isdecimal()]
+        kept = [place for place in places_of_one if place[1] == os.SCHED_BATCH]
         assert len(set(kept)) == 1
-        # Who leads may run anywhere, which is one place as well where there is but one.
-        assert len(places_of_one) - len(kept) == (everywhere > 1)
+        assert kept[0][0].isdecimal()
+        [(leader_allowed, policy)] = [place for place in places_of_one if place not in kept]
+        assert policy == os.SCHED_OTHER
+        assert leader_allowed.isdecimal() == (everywhere == 1)
