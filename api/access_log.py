@@ -28,7 +28,7 @@ def init_app(app: Flask) -> None:
 
 def _write(response: Response) -> Response:
     request = current_request()
-    trace = _trace_of(request.headers.get("traceparent"))
+    trace = _trace_of(request.environ.get("HTTP_TRACEPARENT"))
     line = {
         "time": utc_now(),
         "request_id": request.id,

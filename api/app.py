@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Request, Response
+from flask import Flask, Request
 from flask.sessions import SessionInterface
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
@@ -17,19 +17,13 @@ from api.database import db
 from api.email_verifications.routes import email_verifications
 from api.follows.routes import follows
 from api.likes.routes import likes
-from api.messages import ApiRequest, ApiResponse, current_request
+from api.messages import ApiRequest, ApiResponse
 from api.password_resets.routes import password_resets
 from api.posts.routes import posts
 from api.tokens.routes import tokens
 from api.users.routes import users
 
 API_PREFIX = "/api/v1"
-DEFAULT_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -46,7 +40,6 @@ def create_app(config: Config | None = None) -> Flask:
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
 
-    app.after_request(_add_headers)
     access_log.init_app(app)
     database.init_app(app)
     errors.init_app(app)
@@ -85,7 +78,8 @@ class Microblog(Flask):
         """Return what finds the route of a request, which does not depend on the host."""
         if request is None:
             return super().create_url_adapter(request)
-        return self.url_map.bind("", request.root_path, path_info=request.path, default_method=request.method)
+        root, path, method = request.root_path, request.path, request.method
+        return MapAdapter(self.url_map, "", root, "", request.scheme, path, method)
 
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request; begin anew, twice at most, if its transaction was the victim of a deadlock.
@@ -100,13 +94,3 @@ class Microblog(Flask):
                     raise
                 db.session.remove()
         return super().dispatch_request()
-
-
-def _add_headers(response: Response) -> Response:
-    headers = response.headers
-    given = set(headers.keys())
-    for name, value in DEFAULT_HEADERS.items():
-        if name not in given:
-            headers.add(name, value)
-    headers.add("X-Request-Id", current_request().id)
-    return response

@@ -63,7 +63,7 @@ def token_optional(view: View) -> View:
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if "Authorization" in current_request().headers:
+        if "HTTP_AUTHORIZATION" in current_request().environ:
             return for_token(*args, **kwargs)
         return view(*args, **kwargs)
 

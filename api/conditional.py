@@ -54,6 +54,8 @@ def is_known(etag: str) -> bool:
 
     Tags are compared weakly: whether either is weak does not matter (RFC 9110, section 13.1.2).
     """
+    if "HTTP_IF_NONE_MATCH" not in current_request().environ:
+        return False
     tags = _tags("If-None-Match") or set()
     return "*" in tags or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
 

@@ -122,8 +122,10 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
             headers["Cache-Control"] = f"{audience}, no-cache"
         if etag and is_known(etag):
             return ApiResponse(b"", HTTPStatus.NOT_MODIFIED, headers)
-    headers = {"Content-Type": "application/json", **shown.headers, **headers}
-    return ApiResponse(shown.json, status, headers)
+    response = ApiResponse(shown.json, status)
+    for name, value in {"Content-Type": "application/json", **shown.headers, **headers}.items():
+        response.headers.add(name, value)
+    return response
 
 
 def fails(*statuses: int) -> Callable[[View], View]:

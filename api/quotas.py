@@ -42,6 +42,11 @@ class Policy:
         """The length of its windows."""
         return self.limit.get_expiry()
 
+    @cached_property
+    def text(self) -> str:
+        """It, as `RateLimit-Policy` has it."""
+        return f'"{self.name}";q={self.limit.amount};w={self.seconds}'
+
 
 class Quota(NamedTuple):
     """What a policy leaves to one caller."""

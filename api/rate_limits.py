@@ -83,7 +83,8 @@ class RateLimits:
         if request.recovered:
             self._recover(request.recovered, _address(request))
         if quotas and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
-            response.headers.extend(self._fields(quotas))
+            for name, value in self._fields(quotas).items():
+                response.headers.add(name, value)
         return response
 
     def _settle_failure(self, request: ApiRequest, quota: Quota, response: Response) -> None:
@@ -142,10 +143,9 @@ class RateLimits:
     def _fields(self, quotas: Iterable[Quota]) -> dict[str, str]:
         policies, rest = [], []
         for quota in quotas:
-            policy = quota.policy
             units, seconds = self.store.left(quota)
-            policies.append(f'"{policy.name}";q={policy.limit.amount};w={policy.seconds}')
-            rest.append(f'"{policy.name}";r={units};t={seconds}')
+            policies.append(quota.policy.text)
+            rest.append(f'"{quota.policy.name}";r={units};t={seconds}')
         return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(rest)}
 
 

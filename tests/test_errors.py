@@ -11,8 +11,10 @@ import pytest
 from flask import Flask, abort
 from sqlalchemy import text, update
 from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from api.database import db
+from api.messages import ApiResponse
 from api.models import Post, User
 from api.passwords import HashingBusyError
 from tests.conftest import DATABASES
@@ -454,6 +456,26 @@ class TestEveryAnswer:
             assert re.fullmatch("[0-9a-f]{32}", response.headers["X-Request-Id"])
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             assert response.headers["Cache-Control"]
+
+    @pytest.mark.parametrize(("method", "length"), [("GET", 1), ("HEAD", 0)])
+    def test_goes_out_in_one_piece(self, app: Flask, method: str, length: int) -> None:
+        environ = EnvironBuilder(f"{PREFIX}/posts", method=method).get_environ()
+
+        body = app(environ, lambda *_: print)
+
+        # What is no list, granian sends piece by piece.
+        assert isinstance(body, list)
+        assert len(body) == length
+
+    def test_is_followed_by_what_was_to_be_done_after_it(self, app: Flask) -> None:
+        done = []
+        with app.test_request_context(f"{PREFIX}/posts") as context:
+            response = ApiResponse(b"[]")
+            response.call_on_close(lambda: done.append(True))
+
+            body, status, _ = run_wsgi_app(response, context.request.environ, buffered=True)
+
+        assert (b"".join(body), status, done) == (b"[]", "200 OK", [True])
 
     @pytest.mark.parametrize(
         "path",
