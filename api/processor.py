@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread, get_native_id
+from threading import Thread, get_ident, get_native_id
 
 from flask import Flask
 
@@ -28,7 +28,9 @@ def stay_together(app: Flask) -> None:
     if sys.platform == "linux" and STAT.exists():  # pragma: no branch
         everywhere.update(os.sched_getaffinity(0))
         Thread(target=_lead, name="processor", daemon=True).start()
-        app.teardown_request(Turns().end)
+        turns = Turns()
+        app.before_request(turns.begin)
+        app.teardown_request(turns.end)
 
 
 def roam() -> None:
@@ -61,11 +63,17 @@ class Turns:
     """Lets other threads run now and then, since none makes another wait by being woken."""
 
     def __init__(self) -> None:
+        self._answering: set[int] = set()
         self._end = 0.0
 
+    def begin(self) -> None:
+        """Know that this thread answers a request."""
+        self._answering.add(get_ident())
+
     def end(self, _error: BaseException | None) -> None:
-        """Let them run, after an answer, if a turn is over."""
+        """Let the others run, after an answer, if any is in the middle of one and a turn is over."""
+        self._answering.discard(get_ident())
         now = time.perf_counter()
-        if now > self._end:
+        if self._answering and now > self._end:
             self._end = now + TURN_SECONDS
             os.sched_yield()

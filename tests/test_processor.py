@@ -70,17 +70,25 @@ def test_a_thread_that_computes_may_run_anywhere_for_a_while(chosen: str, kept: 
     assert printed.splitlines() == [f"{processors} {policy}" for processors in (1, everywhere, 1)]
 
 
-def test_others_run_when_a_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, yields = [100.0], []
+@pytest.mark.parametrize(("others", "yields"), [(0, []), (1, [0, 1.2, 4.6])])
+def test_others_in_the_middle_of_an_answer_run_when_a_turn_is_over(
+    monkeypatch: pytest.MonkeyPatch, others: int, yields: list[float]
+) -> None:
+    begin = 100.0
+    clock, found = [begin], []
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("os.sched_yield", lambda: yields.append(clock[0]))
+    monkeypatch.setattr("os.sched_yield", lambda: found.append((clock[0] - begin) / TURN_SECONDS))
     turns = Turns()
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(others):
+            threads.submit(turns.begin).result()
 
-    for seconds in (0, 0.4, 0.4, 0.4, 0.4, 3):
-        clock[0] += seconds * TURN_SECONDS
-        turns.end(None)
+        for seconds in (0, 0.4, 0.4, 0.4, 0.4, 3):
+            clock[0] += seconds * TURN_SECONDS
+            turns.begin()
+            turns.end(None)
 
-    assert yields == pytest.approx([100.0 + times * TURN_SECONDS for times in (0, 1.2, 4.6)])
+    assert found == pytest.approx(yields)
 
 
 def test_threads_keep_to_one_processor_but_the_one_that_leads_them(tmp_path: Path) -> None:
