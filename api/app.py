@@ -79,7 +79,7 @@ class Microblog(Flask):
         if request is None:
             return super().create_url_adapter(request)
         root, path, method = request.root_path, request.path, request.method
-        return MapAdapter(self.url_map, "", root, "", request.scheme, path, method)
+        return MapAdapter(self.url_map, "", root, "", "http", path, method)
 
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request; begin anew, twice at most, if its transaction was the victim of a deadlock.

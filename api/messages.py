@@ -77,7 +77,7 @@ class ApiResponse(Response):
         return self.headers if is_complete else super().get_wsgi_headers(environ)
 
     def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:
-        """Return the body: in a list, which granian sends in one go, if it is at hand and ends all."""
+        """Return the body: in a list, which granian sends in one go, if nothing is left to do after it."""
         if self._on_close or not isinstance(self.response, list):
             return super().get_app_iter(environ)
         is_bodiless = environ["REQUEST_METHOD"] == "HEAD" or self.status_code in BODILESS

@@ -7,15 +7,20 @@ takes as long as the work.
 
 import os
 import sys
-import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread, get_ident, get_native_id
+from time import perf_counter, sleep
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 SECONDS = 1.0
-TURN_SECONDS = 0.001
+TURN_SECONDS = 0.0005
 THREADS = Path("/proc/self/task")
 STAT = Path("/proc/thread-self/stat")
 
@@ -24,13 +29,11 @@ everywhere: set[int] = set()
 
 
 def stay_together(app: Flask) -> None:
-    """Keep the threads of this process to one processor, each second to one that has time."""
+    """Keep the threads of this process to one processor, each second to one that has time, and by turns."""
     if sys.platform == "linux" and STAT.exists():  # pragma: no branch
         everywhere.update(os.sched_getaffinity(0))
         Thread(target=_lead, name="processor", daemon=True).start()
-        turns = Turns()
-        app.before_request(turns.begin)
-        app.teardown_request(turns.end)
+        app.wsgi_app = Turns(app.wsgi_app)  # type: ignore[method-assign]
 
 
 def roam() -> None:
@@ -44,36 +47,39 @@ def _lead() -> None:
     """Have the others follow a thread that may run anywhere: the kernel wakes it where there is time."""
     leader = get_native_id()
     while True:
-        processor = int(STAT.read_text().rpartition(")")[2].split()[36])  # proc_pid_stat(5), field 39.
-        for thread in THREADS.iterdir():
-            if int(thread.name) != leader:
-                with suppress(OSError):  # It may have ended.
+        with suppress(OSError):  # There may be too many open files.
+            processor = int(STAT.read_text().rpartition(")")[2].split()[36])  # proc_pid_stat(5), field 39.
+            for thread in THREADS.iterdir():
+                if int(thread.name) != leader:
                     _keep(int(thread.name), processor)
-        time.sleep(SECONDS)
+        sleep(SECONDS)
 
 
 def _keep(thread: int, processor: int) -> None:
     """Have a thread run on one processor and, when it is woken, only after whoever runs there."""
-    os.sched_setaffinity(thread, {processor})
-    if os.sched_getscheduler(thread) == os.SCHED_OTHER:  # Whoever runs the service may have chosen another.
-        os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):  # It may have ended, or a sandbox may forbid it.
+        os.sched_setaffinity(thread, {processor})
+        if os.sched_getscheduler(thread) == os.SCHED_OTHER:  # Else whoever runs the service chose it.
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
 
 
 class Turns:
-    """Lets other threads run now and then, since none makes another wait by being woken."""
+    """An application whose threads let each other run, since none makes another wait by being woken."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
         self._answering: set[int] = set()
         self._end = 0.0
 
-    def begin(self) -> None:
-        """Know that this thread answers a request."""
-        self._answering.add(get_ident())
-
-    def end(self, _error: BaseException | None) -> None:
-        """Let the others run, after an answer, if any is in the middle of one and a turn is over."""
-        self._answering.discard(get_ident())
-        now = time.perf_counter()
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer; but if a turn is over, those that are in the middle of an answer go first."""
+        now = perf_counter()
         if self._answering and now > self._end:
             self._end = now + TURN_SECONDS
-            os.sched_yield()
+            with suppress(OSError):
+                os.sched_yield()
+        self._answering.add(get_ident())
+        try:
+            return self._app(environ, start_response)
+        finally:
+            self._answering.remove(get_ident())

@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only workloads whose names contain this")
     parser.add_argument("--servers", help="of them only these, by commas", default=",".join(COMMANDS))
     options = parser.parse_args()
-    rounds, seconds = (2, 0.3) if options.quick else (5, 1.0)
+    rounds, seconds = (2, 0.3) if options.quick else (15, 0.4)
     posts = 2_000 if options.quick else 20_000
 
     os.environ["SECRET_KEY"] = secrets.token_hex()

@@ -7,11 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
+from unittest.mock import MagicMock
 
 import pytest
+from flask import Flask
 
 from api.config import ROOT
-from api.processor import SECONDS, TURN_SECONDS, Turns
+from api.processor import SECONDS, TURN_SECONDS, stay_together
 from tests.contract import PREFIX
 from tests.server import running_server
 
@@ -27,8 +30,9 @@ def places_of_threads(process: int) -> list[tuple[str, int]]:
     """Return where each thread of a process may run, as the kernel lists processors, and by which policy."""
     found = []
     for thread in Path(f"/proc/{process}/task").iterdir():
-        allowed = fields_of(thread / "status")["Cpus_allowed_list"]
-        found.append((allowed, os.sched_getscheduler(int(thread.name))))
+        with suppress(OSError):  # It may have ended.
+            allowed = fields_of(thread / "status")["Cpus_allowed_list"]
+            found.append((allowed, os.sched_getscheduler(int(thread.name))))
     return found
 
 
@@ -59,6 +63,22 @@ for wait in ({1.5 * SECONDS}, 0, {1.5 * SECONDS}):
     print(len(os.sched_getaffinity(0)), os.sched_getscheduler(0))
 """
 
+# The same, while no file can be opened, and when some can be again.
+WITHOUT_FILES = f"""
+import os, resource, time
+from flask import Flask
+from api.processor import stay_together
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+stay_together(Flask("threads"))
+time.sleep({1.5 * SECONDS})
+print(len(os.sched_getaffinity(0)))
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+time.sleep({SECONDS})
+print(len(os.sched_getaffinity(0)))
+"""
+
 
 # A policy that somebody chose for the service stays.
 @pytest.mark.parametrize(("chosen", "kept"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
@@ -70,25 +90,53 @@ def test_a_thread_that_computes_may_run_anywhere_for_a_while(chosen: str, kept: 
     assert printed.splitlines() == [f"{processors} {policy}" for processors in (1, everywhere, 1)]
 
 
-@pytest.mark.parametrize(("others", "yields"), [(0, []), (1, [0, 1.2, 4.6])])
-def test_others_in_the_middle_of_an_answer_run_when_a_turn_is_over(
-    monkeypatch: pytest.MonkeyPatch, others: int, yields: list[float]
+def test_threads_are_kept_together_when_there_are_files_again() -> None:
+    command = [sys.executable, "-c", WITHOUT_FILES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [str(len(os.sched_getaffinity(0))), "1"]
+    assert not done.stderr
+
+
+def test_who_begins_lets_those_go_first_that_are_in_the_middle_of_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begin = 100.0
-    clock, found = [begin], []
-    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("os.sched_yield", lambda: found.append((clock[0] - begin) / TURN_SECONDS))
-    turns = Turns()
+    app = Flask("turns")
+    in_the_middle, may_end = Event(), Event()
+    yields: list[float] = []
+    clock = [100.0]
+    monkeypatch.setattr("api.processor.Thread", MagicMock())
+    monkeypatch.setattr("api.processor.everywhere", set())
+    monkeypatch.setattr("api.processor.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("os.sched_yield", lambda: yields.append(clock[0]))
+    stay_together(app)
+
+    @app.get("/slow")
+    def slow() -> str:
+        in_the_middle.set()
+        may_end.wait()
+        return ""
+
+    @app.get("/quick")
+    def quick() -> str:
+        return ""
+
+    def ask_at(*moments: float) -> list[float]:
+        """Ask at some moments, in turns; return when others went first."""
+        yields.clear()
+        for moment in moments:
+            clock[0] = 100 + moment * TURN_SECONDS
+            app.test_client().get("/quick")
+        return [round((at - 100) / TURN_SECONDS, 1) for at in yields]
+
     with ThreadPoolExecutor(1) as threads:
-        for _ in range(others):
-            threads.submit(turns.begin).result()
+        asked = threads.submit(app.test_client().get, "/slow")
+        in_the_middle.wait()
+        assert ask_at(0, 0.4, 0.8, 1.2, 1.6, 5) == [0, 1.2, 5]
+        may_end.set()
+        asked.result()
 
-        for seconds in (0, 0.4, 0.4, 0.4, 0.4, 3):
-            clock[0] += seconds * TURN_SECONDS
-            turns.begin()
-            turns.end(None)
-
-    assert found == pytest.approx(yields)
+    assert ask_at(10, 20) == []
 
 
 def test_threads_keep_to_one_processor_but_the_one_that_leads_them(tmp_path: Path) -> None:
