@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from threading import Lock
+from time import monotonic, sleep
 from typing import Annotated, Any
 
 from flask import Flask, has_request_context
@@ -101,6 +102,9 @@ migrate = Migrate(directory=str(ROOT / "migrations"))
 # Rows are locked in one order, posts before users and each by their ids, so that nobody waits in a circle.
 FOR_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
 
+# On SQLite, when a process looks again whether another one still writes.
+LOOK_AGAIN_SECONDS = 0.001
+
 
 def database_name() -> str:
     """Return which database it is, as SQLAlchemy calls it: `sqlite` or `postgresql`."""
@@ -190,6 +194,12 @@ def is_deadlock(error: OperationalError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "40P01"
 
 
+def is_busy(error: OperationalError) -> bool:
+    """Say whether another process has SQLite locked (https://sqlite.org/rescode.html#busy)."""
+    code: int = getattr(error.orig, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _needs_transaction(connection: Connection) -> bool:
     """Say whether statements may write: those of a GET or HEAD only see what is committed by then."""
     is_automatic = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
@@ -235,7 +245,26 @@ class WriteTurns:
         # It lasts until the connection goes back. Who waits in vain asks SQLite: other processes write, too.
         if not connection.info.get("has_turn"):
             connection.info["has_turn"] = self._lock.acquire(timeout=self._seconds)
-        _execute(connection, "BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._wait_for_others(connection)
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {1000 * self._seconds:.0f}")
+
+    def _wait_for_others(self, connection: Connection) -> None:
+        """Begin as soon as no other process writes.
+
+        SQLite itself would look again at growing intervals, each 100 ms in the end, and rarely meet a gap.
+        """
+        end = monotonic() + self._seconds
+        while True:
+            try:
+                return _execute(connection, "BEGIN IMMEDIATE")
+            except OperationalError as error:
+                if not is_busy(error) or monotonic() > end:
+                    raise
+            sleep(LOOK_AGAIN_SECONDS)
 
     def end(self, _connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
         """Let the next one write, when a connection goes back to the pool."""

@@ -1,7 +1,9 @@
 """Failures inside the service, and addresses that there are not: each leaves as a problem document."""
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,44 @@ class TestDatabase:
         assert int(written.headers["Retry-After"]) > 0
         assert read.json["about"] == ""
         assert again.status_code == 200
+
+    def test_that_another_process_writes_to_is_waited_for(
+        self, new_app: NewApp, new_database_url: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app = new_app(new_database_url("sqlite"))
+        with app.app_context():
+            flask_migrate.upgrade()
+            file = db.engine.url.database or ""
+        ann = Factory(app).user("ann")
+
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            monkeypatch.setattr("api.database.sleep", lambda _: other.rollback())
+            response = ContractClient(app).patch("/me", json={"about": "Me."}, headers=ann.signed_in)
+
+        assert response.status_code == 200
+
+    def test_that_cannot_be_written_to_is_not_waited_for(
+        self, new_app: NewApp, new_database_url: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app = new_app(new_database_url("sqlite"))
+        with app.app_context():
+            flask_migrate.upgrade()
+            dialect: Any = db.engine.dialect
+        waits: list[float] = []
+
+        def execute(cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
+            if sql == "BEGIN IMMEDIATE":
+                raise sqlite3.OperationalError("disk I/O error")
+            cursor.execute(sql, parameters)
+
+        monkeypatch.setattr("api.database.sleep", waits.append)
+        monkeypatch.setattr(dialect, "do_execute", execute)
+
+        response = ContractClient(app).post("/users", json=ZOE)
+
+        assert_problem(response, 503, "unavailable")
+        assert not waits
 
     def test_whose_connections_are_all_taken_is_unavailable_until_one_is_back(
         self, new_app: NewApp, url: str
