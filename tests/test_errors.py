@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import flask_migrate
 import pytest
@@ -134,12 +135,7 @@ class TestDatabase:
             flask_migrate.upgrade()
             dialect: Any = db.engine.dialect
         waits: list[float] = []
-
-        def execute(cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
-            if sql == "BEGIN IMMEDIATE":
-                raise sqlite3.OperationalError("disk I/O error")
-            cursor.execute(sql, parameters)
-
+        execute = Mock(side_effect=sqlite3.OperationalError("disk I/O error"))
         monkeypatch.setattr("api.database.sleep", waits.append)
         monkeypatch.setattr(dialect, "do_execute", execute)
 
