@@ -54,15 +54,13 @@ def is_known(etag: str) -> bool:
 
     Tags are compared weakly: whether either is weak does not matter (RFC 9110, section 13.1.2).
     """
-    if "HTTP_IF_NONE_MATCH" not in current_request().environ:
-        return False
     tags = _tags("If-None-Match") or set()
     return "*" in tags or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
 
 
 def _tags(header: str) -> set[str] | None:
     """Return the tags that a header lists, or `*`; None if it is not sent."""
-    text = current_request().headers.get(header)
+    text = current_request().environ.get(f"HTTP_{header.upper().replace('-', '_')}")
     if text is None:
         return None
     if text == "*":
