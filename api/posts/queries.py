@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, cast, column, literal, select, table
+from sqlalchemy import ColumnElement, Select, cast, column, literal, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import aliased
 
@@ -100,10 +100,14 @@ def replies_to(post_id: int) -> Select[Post]:
     return select(Post).where(Post.in_reply_to_id == post_id)
 
 
-def answered_and_answer(post_id: int) -> Select[int]:
-    """The ids of what a post answers, if anything, and of the post."""
+def posts_around_post(post_id: int) -> Select[int]:
+    """The ids of posts that change when a post is deleted, in the order in which rows are locked.
+
+    What it answers, the post, and what answers it.
+    """
     answered_id = select(Post.in_reply_to_id).where(Post.id == post_id).scalar_subquery()
-    return select(Post.id).where(Post.id.in_([answered_id, literal(post_id)])).order_by(Post.id)
+    changed = or_(Post.id.in_([answered_id, literal(post_id)]), Post.in_reply_to_id == post_id)
+    return select(Post.id).where(changed).order_by(Post.id)
 
 
 @prepared

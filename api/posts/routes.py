@@ -11,7 +11,7 @@ from api.endpoint import accepts, fails, returns
 from api.idempotency import idempotent
 from api.models import Post
 from api.pagination import Page, PageQuery, page_of, paginate
-from api.posts.queries import answered_and_answer, chain_to, id_of_post, posts_by, posts_found, replies_to
+from api.posts.queries import chain_to, id_of_post, posts_around_post, posts_by, posts_found, replies_to
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostUpdateSchema, ThreadSchema
 from api.posts.writing import insert_post, replace_entities
 from api.prepared import Prepared, row_with
@@ -99,7 +99,7 @@ def delete_post(post_id: int) -> None:
 
     It is gone for good. Replies to it stay, and no longer say what they answer.
     """
-    db.session.execute(answered_and_answer(post_id).with_for_update())
+    db.session.execute(posts_around_post(post_id).with_for_update())
     post = db.get_or_404(Post, post_id)
     ensure_author(post)
     ensure_unchanged(post, post_schema)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import orjson
-from sqlalchemy import Insert, Select, cast, delete, func, insert, select
+from sqlalchemy import Insert, Select, cast, delete, func, insert, select, union_all
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -16,7 +16,7 @@ from api.text import marks_in, names_in, words_of
 
 def insert_post(user_id: int, body: str, in_reply_to_id: int | None = None) -> int:
     """Write a new post; return its id. Whoever it mentions cannot be deleted or renamed meanwhile."""
-    user_ids = _mentioned(body)  # They are locked before the author.
+    user_ids = _mentioned(body, user_id)
     is_reply = in_reply_to_id is not None
     insertion = _insertion(user_id, body, words_of(body), utc_now(), is_reply, in_reply_to_id)
     [[post_id]] = insertion.write()
@@ -26,7 +26,7 @@ def insert_post(user_id: int, body: str, in_reply_to_id: int | None = None) -> i
 
 def replace_entities(post: Post) -> None:
     """Keep what a changed post's text points at, in place of what it pointed at before."""
-    user_ids = _mentioned(post.body)  # They are locked before the author.
+    user_ids = _mentioned(post.body, post.user_id)
     db.session.flush()
     db.session.execute(delete(Entity).where(Entity.post_id == post.id))
     _insert_entities(post.id, post.body, user_ids)
@@ -51,22 +51,32 @@ def _insertion(
     return statement.returning(Post.id)
 
 
-def _mentioned(body: str) -> dict[str, int]:
-    """Return the ids of those whom a text may mention, by name, and lock their rows."""
+def _mentioned(body: str, author_id: int) -> dict[str, int]:
+    """Return the ids of those whom a text may mention, by name. Their rows and the author's are locked."""
     names = names_in(body)
-    found = _named(orjson.dumps(list(names)).decode()).write() if names else []
+    found = _author_and_named(author_id, orjson.dumps(list(names)).decode()).write() if names else []
     return dict(found)
 
 
 @prepared
-def _named(names: str) -> Select[str, int]:
-    """Those who have one of the names in a JSON array, and their ids. Their rows are locked in this order."""
+def _author_and_named(author_id: int, names: str) -> Select[str, int]:
+    """The author of a post and those who have one of the names in a JSON array: names and ids.
+
+    The rows are locked in the order of their ids; the author's, whose counter changes, more strongly.
+    """
     if database_name() == "sqlite":
         within = select(func.json_each(names).table_valued("value").c.value)
     else:
         within = select(func.jsonb_array_elements_text(cast(names, JSONB)))
-    named = select(User.folded_username, User.id).where(User.folded_username.in_(within))
-    return named.order_by(User.id).with_for_update(of=User, read=True, key_share=True)
+    is_named = User.folded_username.in_(within)
+    in_order = [
+        (is_named & (User.id < author_id), True),
+        (User.id == author_id, False),
+        (is_named & (User.id > author_id), True),
+    ]
+    users = select(User.folded_username, User.id).order_by(User.id)
+    locked = [users.where(who).with_for_update(read=weakly, key_share=True) for who, weakly in in_order]
+    return select(union_all(*(select(each.subquery()) for each in locked)).subquery())
 
 
 def _insert_entities(post_id: int, body: str, user_ids: Mapping[str, int]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import CompoundSelect, ScalarSelect, Select, literal, select, union
 from sqlalchemy.orm import aliased
 
-from api.models import Follow, Like, Post, User
+from api.models import Entity, Follow, Like, Post, User
 from api.prepared import Prepared, prepared
 
 
@@ -54,7 +54,7 @@ def _users_between(first: str, last: str) -> Select[User]:
 def posts_around(user_id: int) -> Select[int]:
     """The ids of posts that change when an account is deleted, in the order in which rows are locked.
 
-    The user's, what those answer, what answers them, and what the user likes.
+    The user's, what those answer, what answers them, what the user likes, and what mentions the user.
     """
     theirs = aliased(Post)
     changed: CompoundSelect[Any] = union(
@@ -62,6 +62,7 @@ def posts_around(user_id: int) -> Select[int]:
         select(theirs.in_reply_to_id).where(theirs.user_id == user_id, theirs.in_reply_to_id.is_not(None)),
         select(Post.id).join(theirs, theirs.id == Post.in_reply_to_id).where(theirs.user_id == user_id),
         select(Like.post_id).where(Like.user_id == user_id),
+        select(Entity.post_id).where(Entity.user_id == user_id),
     )
     return select(Post.id).where(Post.id.in_(changed)).order_by(Post.id)
 
