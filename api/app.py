@@ -32,7 +32,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.session_interface = NoSession()
     app.config.from_object(config or Config.from_environment())
 
-    # An address is written in one way: with a slash too many it is not found, rather than redirected.
+    # An address is written in one way: with a slash too many it is not found, rather than redirected. (Those
+    # that it begins with Werkzeug always takes for one.)
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"int": IdConverter, "username": UsernameConverter}

@@ -123,6 +123,7 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
         if etag and is_known(etag):
             return ApiResponse(b"", HTTPStatus.NOT_MODIFIED, headers)
     response = ApiResponse(shown.json, status)
+    # One by one: `Headers` takes longer to be given several.
     for name, value in {"Content-Type": "application/json", **shown.headers, **headers}.items():
         response.headers.add(name, value)
     return response

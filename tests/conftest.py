@@ -101,6 +101,19 @@ def new_app() -> Iterator[Callable[..., Flask]]:
 
 
 @pytest.fixture
+def new_migrated_app(new_app: Callable[..., Flask], new_database_url: Any) -> Callable[..., Flask]:
+    """A function that makes an application of its own on a database of a kind that nobody else uses."""
+
+    def make(kind: str, **settings: Any) -> Flask:
+        app = new_app(new_database_url(kind), **settings)
+        with app.app_context():
+            flask_migrate.upgrade()
+        return app
+
+    return make
+
+
+@pytest.fixture
 def app(migrated_app: Flask) -> Iterator[Flask]:
     """The application on an empty database."""
     yield migrated_app

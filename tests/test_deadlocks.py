@@ -9,7 +9,6 @@ from functools import partial
 from time import sleep
 from typing import Any
 
-import flask_migrate
 import pytest
 from flask import Flask
 from sqlalchemy import Select, func, select, text
@@ -38,19 +37,13 @@ DEADLOCKS = """
 """
 
 
-@pytest.fixture
-def postgresql_app(new_app: Callable[..., Flask], new_database_url: Any) -> Flask:
-    """The application on a PostgreSQL database that nobody else uses."""
-    app = new_app(new_database_url("postgresql"))
-    with app.app_context():
-        flask_migrate.upgrade()
-    return app
-
-
-def test_the_victim_of_two_deadlocks_begins_anew(postgresql_app: Flask) -> None:
-    client, make = ContractClient(postgresql_app), Factory(postgresql_app)
+def test_the_victim_of_two_deadlocks_begins_anew(
+    new_migrated_app: Callable[..., Flask],
+) -> None:
+    app = new_migrated_app("postgresql")
+    client, make = ContractClient(app), Factory(app)
     ann, post_id = make.user("ann"), make.post()
-    with postgresql_app.app_context():
+    with app.app_context():
         db.session.execute(text(DEADLOCKS.format(2)))
         db.session.commit()
 
@@ -60,10 +53,13 @@ def test_the_victim_of_two_deadlocks_begins_anew(postgresql_app: Flask) -> None:
     assert client.get(f"/posts/{post_id}?expand=counts").json["counts"]["like_count"] == 1
 
 
-def test_the_victim_of_three_deadlocks_is_asked_to_come_back(postgresql_app: Flask) -> None:
-    client, make = ContractClient(postgresql_app), Factory(postgresql_app)
+def test_the_victim_of_three_deadlocks_is_asked_to_come_back(
+    new_migrated_app: Callable[..., Flask],
+) -> None:
+    app = new_migrated_app("postgresql")
+    client, make = ContractClient(app), Factory(app)
     ann, post_id = make.user("ann"), make.post()
-    with postgresql_app.app_context():
+    with app.app_context():
         db.session.execute(text(DEADLOCKS.format(3)))
         db.session.commit()
 

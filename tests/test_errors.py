@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import flask_migrate
 import pytest
 from flask import Flask, abort
 from sqlalchemy import text, update
@@ -112,11 +111,10 @@ class TestDatabase:
         assert again.status_code == 200
 
     def test_that_another_process_writes_to_is_waited_for(
-        self, new_app: NewApp, new_database_url: Any, monkeypatch: pytest.MonkeyPatch
+        self, new_migrated_app: NewApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        app = new_app(new_database_url("sqlite"))
+        app = new_migrated_app("sqlite")
         with app.app_context():
-            flask_migrate.upgrade()
             file = db.engine.url.database or ""
         ann = Factory(app).user("ann")
 
@@ -128,11 +126,10 @@ class TestDatabase:
         assert response.status_code == 200
 
     def test_that_cannot_be_written_to_is_not_waited_for(
-        self, new_app: NewApp, new_database_url: Any, monkeypatch: pytest.MonkeyPatch
+        self, new_migrated_app: NewApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        app = new_app(new_database_url("sqlite"))
+        app = new_migrated_app("sqlite")
         with app.app_context():
-            flask_migrate.upgrade()
             dialect: Any = db.engine.dialect
         waits: list[float] = []
         execute = Mock(side_effect=sqlite3.OperationalError("disk I/O error"))
@@ -158,12 +155,10 @@ class TestDatabase:
         assert int(response.headers["Retry-After"]) > 0
         assert again.status_code == 200
 
-    def test_that_restarted_is_connected_to_anew(self, new_app: NewApp, new_database_url: Any) -> None:
-        app = new_app(new_database_url("postgresql"))
-        with app.app_context():
-            flask_migrate.upgrade()
-            with db.engine.connect():
-                end_connections(app)
+    def test_that_restarted_is_connected_to_anew(self, new_migrated_app: NewApp) -> None:
+        app = new_migrated_app("postgresql")
+        with app.app_context(), db.engine.connect():
+            end_connections(app)
 
         response = ContractClient(app).get("/posts")
 
@@ -194,11 +189,9 @@ class TestDatabase:
         ],
     )
     def test_that_goes_away_while_it_is_asked_is_unavailable_once(
-        self, new_app: NewApp, new_database_url: Any, method: str, json: Any, status: int, when: str
+        self, new_migrated_app: NewApp, method: str, json: Any, status: int, when: str
     ) -> None:
-        app = new_app(new_database_url("postgresql"))
-        with app.app_context():
-            flask_migrate.upgrade()
+        app = new_migrated_app("postgresql")
         ann = Factory(app).user("ann")
         ask = partial(ContractClient(app).open, "/posts", method=method, json=json, headers=ann.signed_in)
 

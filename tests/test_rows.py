@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import flask_migrate
 import orjson
 import pytest
 from flask import Flask
@@ -77,11 +76,10 @@ def row_ids(make: Factory) -> dict[str, int]:
 
 class TestMoments:
     def test_are_shown_in_utc_whatever_the_time_zone_of_the_database(
-        self, new_database_url: Any, new_app: Callable[..., Flask]
+        self, new_migrated_app: Callable[..., Flask]
     ) -> None:
-        app = new_app(new_database_url("postgresql"))
+        app = new_migrated_app("postgresql")
         with app.app_context():
-            flask_migrate.upgrade()
             name = db.engine.url.database
             db.session.execute(text(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'"))
             db.session.commit()

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import flask_migrate
 import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
@@ -434,11 +433,9 @@ class TestSearch:
 
 
 def test_postgresql_plans_each_search_for_what_it_looks_for(
-    new_app: Callable[..., Flask], new_database_url: Any
+    new_migrated_app: Callable[..., Flask],
 ) -> None:
-    app = new_app(new_database_url("postgresql"), THREADS=1)
-    with app.app_context():
-        flask_migrate.upgrade()
+    app = new_migrated_app("postgresql", THREADS=1)
     client = ContractClient(app)
 
     # It would begin after five to plan for no word in particular.
