@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import Message
@@ -16,8 +15,8 @@ from typing import Any
 import orjson
 
 from api.config import ROOT
+from tests.patience import PATIENCE_SECONDS, patiently
 
-PATIENCE_SECONDS = 60
 JSON = {"Content-Type": "application/json"}
 SERVE = ("-m", "flask", "serve")
 
@@ -65,15 +64,7 @@ def free_port() -> int:
 
 def wait_until_open(port: int) -> None:
     """Wait until somebody listens on a port."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            assert time.monotonic() < deadline, f"Nobody listens on {port}."
-            time.sleep(0.05)
-        else:
-            return
+    patiently(lambda: socket.create_connection(("127.0.0.1", port)).close(), OSError)
 
 
 @contextmanager
@@ -95,22 +86,14 @@ def running_server(folder: Path, command: Sequence[str] = SERVE, **settings: str
         serve = [sys.executable, *(word.format(port=port) for word in command)]
         process = subprocess.Popen(serve, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     server = Server(port, log, process.pid)
+
+    def live() -> None:
+        assert process.poll() is None, server.output()
+        server.get("/livez")
+
     try:
-        _wait_for(server, process)
+        patiently(live, OSError)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE_SECONDS)
-
-
-def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        assert process.poll() is None, server.output()
-        assert time.monotonic() < deadline, server.output()
-        try:
-            server.get("/livez")
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from time import sleep
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from api.database import db
 from api.models import Entity, Post, User
 from tests.contract import ContractClient
 from tests.factories import PASSWORD, Factory, Member
+from tests.patience import patiently
 from tests.problems import assert_problem
 from tests.races import at_once
 
@@ -139,11 +139,13 @@ def test_rows_are_locked_in_one_order(
         for holder, name in zip(holders, names.split(), strict=True):
             holder.execute(world.statement(name))
         answer = thread.submit(Context().run, request)
+
+        def waits_for(pid: int | None) -> None:
+            observer.rollback()  # In one transaction it would see the same again.
+            assert observer.scalar(BLOCKING) == [pid]
+
         for holder, pid in zip(holders, pids, strict=True):
-            while observer.scalar(BLOCKING) != [pid]:
-                assert not answer.done()
-                observer.rollback()  # In a transaction it would see the same again.
-                sleep(0.005)
+            patiently(partial(waits_for, pid))
             holder.rollback()
         assert answer.result().status_code < 300
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from flask import Flask
 from api.config import ROOT
 from api.processor import SECONDS, TURN_SECONDS, stay_together
 from tests.contract import PREFIX
+from tests.patience import patiently
 from tests.server import running_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Only Linux says where threads run.")
@@ -47,20 +47,27 @@ def workers_of(process: int) -> list[int]:
     return found
 
 
-# Keeps its threads together; prints on how many processors it may run, and by which policy: by then, when it
-# roams, and after.
-KEPT_TOGETHER = f"""
-import os, sys, time
+# Keeps its threads together. Says on how many processors it may run, and by which policy, when it roams.
+KEPT_TOGETHER = """
+import os, sys
 from flask import Flask
 from api.processor import roam, stay_together
+from tests.patience import patiently
 
-os.sched_setscheduler(0, int(sys.argv[1]), os.sched_param(0))
+chosen, kept = map(int, sys.argv[1:])
+
+def place():
+    return len(os.sched_getaffinity(0)), os.sched_getscheduler(0)
+
+def is_kept():
+    assert place() == (1, kept)
+
+os.sched_setscheduler(0, chosen, os.sched_param(0))
 stay_together(Flask("threads"))
-for wait in ({1.5 * SECONDS}, 0, {1.5 * SECONDS}):
-    time.sleep(wait)
-    if not wait:
-        roam()
-    print(len(os.sched_getaffinity(0)), os.sched_getscheduler(0))
+patiently(is_kept)
+roam()
+print(*place())
+patiently(is_kept)
 """
 
 # The same, while no file can be opened, and when some can be again.
@@ -68,6 +75,10 @@ WITHOUT_FILES = f"""
 import os, resource, time
 from flask import Flask
 from api.processor import stay_together
+from tests.patience import patiently
+
+def keeps_to_one():
+    assert len(os.sched_getaffinity(0)) == 1
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
@@ -75,26 +86,25 @@ stay_together(Flask("threads"))
 time.sleep({1.5 * SECONDS})
 print(len(os.sched_getaffinity(0)))
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-time.sleep({SECONDS})
-print(len(os.sched_getaffinity(0)))
+patiently(keeps_to_one)
 """
 
 
 # A policy that somebody chose for the service stays.
 @pytest.mark.parametrize(("chosen", "kept"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
 def test_a_thread_that_computes_may_run_anywhere_for_a_while(chosen: str, kept: str) -> None:
-    command = [sys.executable, "-c", KEPT_TOGETHER, str(getattr(os, chosen))]
+    policies = [str(getattr(os, policy)) for policy in (chosen, kept)]
+    command = [sys.executable, "-c", KEPT_TOGETHER, *policies]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    everywhere, policy = len(os.sched_getaffinity(0)), getattr(os, kept)
-    assert printed.splitlines() == [f"{processors} {policy}" for processors in (1, everywhere, 1)]
+    assert printed.split() == [str(len(os.sched_getaffinity(0))), policies[1]]
 
 
 def test_threads_are_kept_together_when_there_are_files_again() -> None:
     command = [sys.executable, "-c", WITHOUT_FILES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert done.stdout.split() == [str(len(os.sched_getaffinity(0))), "1"]
+    assert done.stdout.split() == [str(len(os.sched_getaffinity(0)))]
     assert not done.stderr
 
 
@@ -143,17 +153,17 @@ def test_threads_keep_to_one_processor_but_the_one_that_leads_them(tmp_path: Pat
     with running_server(tmp_path, WORKERS="2") as server:
         with ThreadPoolExecutor(8) as callers:
             answers = list(callers.map(lambda _: server.get(f"{PREFIX}/posts")[0], range(100)))
-        time.sleep(2 * SECONDS)
-        workers = workers_of(server.process_id)
-        places = [places_of_threads(worker) for worker in workers]
+        assert answers == [200] * 100
 
-    everywhere = len(os.sched_getaffinity(0))
-    assert answers == [200] * 100
-    assert len(workers) == 2
-    for places_of_one in places:
-        kept = [place for place in places_of_one if place[1] == os.SCHED_BATCH]
-        assert len(set(kept)) == 1
-        assert kept[0][0].isdecimal()
-        [(leader_allowed, policy)] = [place for place in places_of_one if place not in kept]
-        assert policy == os.SCHED_OTHER
-        assert leader_allowed.isdecimal() == (everywhere == 1)
+        def kept_together() -> None:
+            workers = workers_of(server.process_id)
+            assert len(workers) == 2
+            for worker in workers:
+                places = places_of_threads(worker)
+                kept = [place for place in places if place[1] == os.SCHED_BATCH]
+                assert len(set(kept)) == 1
+                assert kept[0][0].isdecimal()
+                others = [(place[0].isdecimal(), place[1]) for place in places if place not in kept]
+                assert others == [(len(os.sched_getaffinity(0)) == 1, os.SCHED_OTHER)]
+
+        patiently(kept_together)
