@@ -149,6 +149,9 @@ def init_app(app: Flask) -> None:
             "connect_args": {
                 "autocommit": True,  # A transaction that only reads would be two more messages.
                 "connect_timeout": timeout,
+                # A host that is gone without a word is noticed: when it is asked, and when it is waited for.
+                "tcp_user_timeout": 1000 * timeout,
+                "keepalives_idle": timeout,
                 "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             },
         }

@@ -72,7 +72,7 @@ def names_in(text: str) -> set[str]:
 def marks_in(text: str, user_ids: Mapping[str, int]) -> list[Mark]:
     """Return the hashtags and mentions of a text, in their order.
 
-    `user_ids` has those of `names_in` that are names of users. Punctuation that a sentence puts after a name
+    `user_ids` has all of `names_in` that are names of users. Punctuation that a sentence puts after a name
     belongs to the name if somebody is called so.
     """
     places: list[tuple[int, int, str | None, int | None]]

@@ -100,13 +100,15 @@ def replies_to(post_id: int) -> Select[Post]:
     return select(Post).where(Post.in_reply_to_id == post_id)
 
 
-def posts_around_post(post_id: int) -> Select[int]:
-    """The ids of posts that change when a post is deleted, in the order in which rows are locked.
+def posts_around_post(post_id: int, author_id: int) -> Select[int]:
+    """The ids of posts that change when an author's post is deleted, in the order in which rows are locked.
 
-    What it answers, the post, and what answers it.
+    What it answers, the post, and what answers it; none if it is somebody else's.
     """
-    answered_id = select(Post.in_reply_to_id).where(Post.id == post_id).scalar_subquery()
-    changed = or_(Post.id.in_([answered_id, literal(post_id)]), Post.in_reply_to_id == post_id)
+    theirs = Post.id == post_id, Post.user_id == author_id
+    one = select(Post.id).where(*theirs).scalar_subquery()
+    answered = select(Post.in_reply_to_id).where(*theirs).scalar_subquery()
+    changed = or_(Post.id.in_([answered, one]), Post.in_reply_to_id == one)
     return select(Post.id).where(changed).order_by(Post.id)
 
 

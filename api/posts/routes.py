@@ -99,7 +99,7 @@ def delete_post(post_id: int) -> None:
 
     It is gone for good. Replies to it stay, and no longer say what they answer.
     """
-    db.session.execute(posts_around_post(post_id).with_for_update())
+    db.session.execute(posts_around_post(post_id, current_user_id()).with_for_update())
     post = db.get_or_404(Post, post_id)
     ensure_author(post)
     ensure_unchanged(post, post_schema)

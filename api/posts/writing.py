@@ -52,7 +52,10 @@ def _insertion(
 
 
 def _mentioned(body: str, author_id: int) -> dict[str, int]:
-    """Return the ids of those whom a text may mention, by name. Their rows and the author's are locked."""
+    """Return ids by name, among them those of all whom a text mentions; lock their rows and the author's.
+
+    Without a name in the text nothing is locked.
+    """
     names = names_in(body)
     found = _author_and_named(author_id, orjson.dumps(list(names)).decode()).write() if names else []
     return dict(found)
@@ -62,17 +65,19 @@ def _mentioned(body: str, author_id: int) -> dict[str, int]:
 def _author_and_named(author_id: int, names: str) -> Select[str, int]:
     """The author of a post and those who have one of the names in a JSON array: names and ids.
 
-    The rows are locked in the order of their ids; the author's, whose counter changes, more strongly.
+    The rows are locked in the order of their ids; the author's more strongly, since a new post changes a
+    counter there.
     """
     if database_name() == "sqlite":
         within = select(func.json_each(names).table_valued("value").c.value)
     else:
         within = select(func.jsonb_array_elements_text(cast(names, JSONB)))
     is_named = User.folded_username.in_(within)
+    unindexed_id = User.id + 0  # PostgreSQL expects more names than there are, and would go through the ids.
     in_order = [
-        (is_named & (User.id < author_id), True),
+        (is_named & (unindexed_id < author_id), True),
         (User.id == author_id, False),
-        (is_named & (User.id > author_id), True),
+        (is_named & (unindexed_id > author_id), True),
     ]
     users = select(User.folded_username, User.id).order_by(User.id)
     locked = [users.where(who).with_for_update(read=weakly, key_share=True) for who, weakly in in_order]
