@@ -94,7 +94,8 @@ class Config:
     PASSWORD_HASH_TIME: int = setting(2, "Passes that Argon2id makes over it.", minimum=1)
     DATABASE_TIMEOUT_SECONDS: int = setting(
         5,
-        "Longest wait for a connection or a lock. On PostgreSQL a statement may take twice as long.",
+        "Longest wait for a connection, a lock, or a database host that is gone without a word."
+        " On PostgreSQL a statement may take twice as long.",
         minimum=1,
     )
     MAIL_URL: str = setting(
