@@ -1,7 +1,7 @@
 """Lists in pages: complete, in order, both ways, whatever is written meanwhile, and by an index."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from api.database import db, utc_now
 from api.models import Entity, Follow, Like, Post, Session, User
 from tests.contract import PREFIX, ContractClient
 from tests.factories import Factory, Member
-from tests.statements import Statement
+from tests.statements import Statement, recorded_statements
 
 Page = dict[str, Any]
 
@@ -577,6 +577,39 @@ class TestCost:
         assert not (SLOW_FEED if path == "/feed" else SLOW).search(plan), plan
         # Where next to nothing is newer, PostgreSQL may as well read all of that.
         assert relation == "prev" or re.search(index, plan), plan
+
+
+# User 7 is followed by half of all; everybody else by ten, in no order.
+FOLLOWED = """
+    SET LOCAL session_replication_role = replica;
+    INSERT INTO users (username, email, password_hash, about, created_at, version)
+        SELECT 'u' || n || 'er', n || '@example.com', '-', '', now(), 1 FROM generate_series(1, 10000) n;
+    INSERT INTO follows (follower_id, followed_id, created_at)
+        SELECT id, {user_id}, now() FROM users WHERE id > {user_id} AND id % 2 = 0
+        UNION
+        SELECT id, {user_id} + 1 + id * n * 7919 % 10000, now() FROM users, generate_series(1, 10) n
+        WHERE id > {user_id} AND id <> {user_id} + 1 + id * n * 7919 % 10000
+"""
+
+
+def test_many_followers_are_read_in_order_not_sorted(new_migrated_app: Callable[..., Flask]) -> None:
+    app = new_migrated_app("postgresql")
+    user = Factory(app).user("user7")
+    with app.app_context():
+        db.session.execute(text(FOLLOWED.format(user_id=user.id)))
+        db.session.execute(text("ANALYZE users, follows"))
+        db.session.commit()
+
+    with recorded_statements(app) as statements:
+        page: Any = ContractClient(app).get("/users/user7/followers").json
+
+    assert page["next_cursor"]
+    statement = statements[-1]
+    with app.app_context():
+        steps = db.session.connection().exec_driver_sql(f"EXPLAIN {statement.text}", statement.parameters)
+        plan = "\n".join(steps.scalars())
+    assert "ix_follows_followed_id_id" in plan
+    assert "Sort" not in plan, plan
 
 
 def plan_of(app: Flask, statement: str, parameters: Any) -> str:
