@@ -37,9 +37,7 @@ DEADLOCKS = """
 """
 
 
-def test_the_victim_of_two_deadlocks_begins_anew(
-    new_migrated_app: Callable[..., Flask],
-) -> None:
+def test_the_victim_of_two_deadlocks_begins_anew(new_migrated_app: Callable[..., Flask]) -> None:
     app = new_migrated_app("postgresql")
     client, make = ContractClient(app), Factory(app)
     ann, post_id = make.user("ann"), make.post()
@@ -53,9 +51,7 @@ def test_the_victim_of_two_deadlocks_begins_anew(
     assert client.get(f"/posts/{post_id}?expand=counts").json["counts"]["like_count"] == 1
 
 
-def test_the_victim_of_three_deadlocks_is_asked_to_come_back(
-    new_migrated_app: Callable[..., Flask],
-) -> None:
+def test_the_victim_of_three_deadlocks_is_asked_to_come_back(new_migrated_app: Callable[..., Flask]) -> None:
     app = new_migrated_app("postgresql")
     client, make = ContractClient(app), Factory(app)
     ann, post_id = make.user("ann"), make.post()

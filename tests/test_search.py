@@ -432,9 +432,7 @@ class TestSearch:
                 assert [post["body"] for post in response.json["items"]] == expected
 
 
-def test_postgresql_plans_each_search_for_what_it_looks_for(
-    new_migrated_app: Callable[..., Flask],
-) -> None:
+def test_postgresql_plans_each_search_for_what_it_looks_for(new_migrated_app: Callable[..., Flask]) -> None:
     app = new_migrated_app("postgresql", THREADS=1)
     client = ContractClient(app)
 
