@@ -7,7 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+# A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
+PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
 .PHONY: run test bench check format openapi lock clean
 
@@ -58,17 +60,19 @@ $(VENV)/python:
 
 $(VENV)/run: requirements.lock | $(VENV)/python
 	@echo "Installing what the service needs ..."
-	@$(PIP_INSTALL) --requirement requirements.lock
+	@$(BIN)/python $(PIP_INSTALL) requirements.lock
+	@$(BIN)/python $(PIP_CHECK)
 	@touch $@
 
 $(VENV)/test: requirements-test.lock | $(VENV)/run
 	@echo "Installing what the tests need ..."
-	@$(PIP_INSTALL) --requirement requirements-test.lock
+	@$(BIN)/python $(PIP_INSTALL) requirements-test.lock
+	@$(BIN)/python $(PIP_CHECK)
 	@touch $@
 
 $(BENCH)/installed: requirements-bench.lock | $(VENV)/python
 	@echo "Installing what the comparisons need ..."
 	@$(BIN)/python -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		--requirement requirements-bench.lock
+	@$(BENCH)/bin/python $(PIP_INSTALL) requirements-bench.lock
+	@$(BENCH)/bin/python $(PIP_CHECK)
 	@touch $@
