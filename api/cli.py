@@ -80,7 +80,7 @@ def serve_forever(app: Flask) -> None:
     """Run granian with the application's settings."""
     # Only the process that starts the server needs these.
     from granian import Granian
-    from granian.constants import Interfaces
+    from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
@@ -93,6 +93,8 @@ def serve_forever(app: Flask) -> None:
         address=free_address(host, port),
         port=port,
         interface=Interfaces.WSGI,
+        # With HTTP/2, one request's compressed headers could unpack to 16 MB and stop all others for seconds.
+        http=HTTPModes.http1,
         workers=app.config["WORKERS"],
         blocking_threads=app.config["THREADS"],
         http1_settings=HTTP1Settings(max_buffer_size=16_384),

@@ -106,6 +106,17 @@ class TestServe:
 
             assert slow.recv(12) == b"HTTP/1.1 200"
 
+    def test_does_not_speak_http_2(self, server: Server) -> None:
+        preface = (
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+        )  # RFC 9113, 3.4.
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(preface)
+
+            received = client.recv(64)
+
+        assert not received or received.startswith(b"HTTP/1.1 400")
+
     @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
     def test_refuses_an_address_that_is_not_its_own_with_one_line(self, host: str) -> None:
         with pytest.raises(click.ClickException, match=f"^Cannot listen on {host}, port 8000: .*\\.$"):
