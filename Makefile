@@ -1,24 +1,35 @@
-# make run     the service, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
-# make test    all tests, on SQLite and on PostgreSQL
-# make bench   how fast it is, beside others, in tables (about ten minutes)
-# make check   lint, types, imports, and whether openapi.yaml is current
+# make run             the service, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
+# make test            all tests, on SQLite and on PostgreSQL
+# make test-fast       without PostgreSQL and slow tests, in less than a minute
+# make test-reference  the tests of the resources, with the reference renderer
+# make bench           compare the speed of the service with that of other servers (about 15 minutes)
+# make check           lint, types, imports, and whether openapi.yaml is current
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The variables of another Flask project may be exported.
+FLASK := env -u FLASK_APP -u FLASK_DEBUG $(BIN)/flask --app wsgi
 BENCH := .venv-bench
+RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
 PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
-.PHONY: run test bench check format openapi lock clean
+.PHONY: run test test-fast test-reference bench check format openapi lock clean
 
 run: $(VENV)/run
-	@$(BIN)/flask db upgrade
-	@exec $(BIN)/flask serve
+	@$(FLASK) db upgrade
+	@exec $(FLASK) serve
 
 test: $(VENV)/test
 	$(BIN)/pytest --cov --cov-report=term
+
+test-fast: $(VENV)/test
+	$(BIN)/pytest --fast
+
+test-reference: $(VENV)/test
+	RENDERER=reference $(BIN)/pytest $(addprefix tests/,$(RESOURCES)) tests/rendering
 
 bench: $(BENCH)/installed
 	@$(BENCH)/bin/python -m benchmarks.bench
@@ -28,7 +39,7 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/flask openapi --output $(VENV)/openapi.yaml
+	$(FLASK) openapi --output $(VENV)/openapi.yaml
 	diff openapi.yaml $(VENV)/openapi.yaml || { echo "openapi.yaml is not current: run make openapi"; exit 1; }
 
 format: $(VENV)/test
@@ -36,7 +47,7 @@ format: $(VENV)/test
 	$(BIN)/ruff format
 
 openapi: $(VENV)/run
-	$(BIN)/flask openapi --output openapi.yaml
+	$(FLASK) openapi --output openapi.yaml
 
 # The newest versions that pyproject.toml allows, for every platform, by hash.
 lock: $(VENV)/test

@@ -1,14 +1,17 @@
-"""The application that WSGI servers and the `flask` command load."""
+"""The application, for any WSGI server (`wsgi:app`) and for the `flask` command."""
 
-from flask import Flask
+from typing import TYPE_CHECKING
 
 from api.app import create_app
-from api.processor import stay_together
+
+if TYPE_CHECKING:
+    from api.server import Front
 
 app = create_app()
 
 
-def worker() -> Flask:
-    """Return the application for a process that does nothing but answer."""
-    stay_together(app)
-    return app
+def front() -> "Front":
+    """Return the RSGI application that a worker of `flask serve` runs."""
+    from api.server import Front  # WSGI servers do not load granian.
+
+    return Front(app)

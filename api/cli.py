@@ -1,9 +1,6 @@
-"""The `flask` commands of this service."""
+"""Commands of `flask` for this service."""
 
-import errno
-import logging
 import secrets
-import socket
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -12,18 +9,22 @@ import click
 from flask import Flask, current_app
 
 from api.auth import passwords
-from api.config import ROOT
-from api.counters import wrong_counters
-from api.database import db, utc_now
-from api.openapi import as_yaml, document
-from api.seed import analyze, seed
+from api.contract.openapi import as_yaml, document
+from api.db import db, utc_now
+from api.models.counters import wrong_counters
 
 
 def init_app(app: Flask, prefix: str) -> None:
-    """Add the commands. (Flask-SQLAlchemy gives `flask shell` the database and the models.)"""
+    """Add the commands. Flask-SQLAlchemy adds `db` and the models to `flask shell`."""
+
+    @app.shell_context_processor
+    def expire_on_commit() -> dict[str, Any]:
+        """Let `flask shell` read rows and lists such as `u.posts` again after a commit."""
+        db.session().expire_on_commit = True
+        return {}
 
     @app.cli.command("openapi")
-    @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file.")
+    @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
     def openapi(output: Path | None) -> None:
         """Print the OpenAPI document as YAML, or write it to a file."""
         contract = as_yaml(document(current_app, prefix))
@@ -34,12 +35,12 @@ def init_app(app: Flask, prefix: str) -> None:
 
     @app.cli.group("counters")
     def counters() -> None:
-        """The counters of posts, likes, replies and follows."""
+        """Counters of posts, likes, replies and follows."""
 
     @counters.command("check")
-    @click.option("--repair", is_flag=True, help="Set wrong counters right.")
+    @click.option("--repair", is_flag=True, help="Correct wrong counters.")
     def check(repair: bool) -> None:
-        """Count everything again, and fail if a counter is wrong."""
+        """Compare the counters with the rows that they count; fail if one is wrong."""
         wrong = wrong_counters(repair=repair)
         db.session.commit()
         for counter, rows in wrong.items():
@@ -50,77 +51,34 @@ def init_app(app: Flask, prefix: str) -> None:
     @app.cli.command("seed")
     @click.option("--users", default=1_000, type=click.IntRange(0), show_default=True)
     @click.option("--posts", default=10_000, type=click.IntRange(0), show_default=True)
-    @click.option("--follows", default=20_000, type=click.IntRange(0), show_default=True)
-    @click.option("--likes", default=20_000, type=click.IntRange(0), show_default=True)
-    @click.option("--random-seed", default=1, show_default=True, help="Another number, another story.")
-    @click.option("--password", help="What everybody signs in with; without it, nobody can.")
-    @click.option("--force", is_flag=True, help="Add to the users who are there already.")
+    @click.option("--follows", type=click.IntRange(0), help="Default: 20 a user.")
+    @click.option("--likes", type=click.IntRange(0), help="Default: 2 a post.")
+    @click.option("--random-seed", default=1, show_default=True, help="Another number gives other rows.")
+    @click.option("--password", help="The password of all users. Without it, none can sign in.")
+    @click.option("--force", is_flag=True, help="Add to a database that already has users.")
     def seed_command(password: str | None, **options: Any) -> None:
-        """Make up users and what they do.
+        """Insert fake users, posts, follows and likes.
 
-        It happens in the year that ends today, and the same options give the same. All of it is written, or,
-        if interrupted, none.
+        They are dated in the year that ends today. The same options insert the same rows, all in one
+        transaction.
         """
+        # Imported here, because importing the library for fake data takes a quarter of a second.
+        from api.dev.seed import analyze, seed
+
         password_hash = passwords().hash(unicodedata.normalize("NFC", password or secrets.token_urlsafe()))
         today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
         seed(password_hash=password_hash, until=today, **options)
         db.session.commit()
         analyze()
         click.echo(
-            f"They sign in with {password!r}." if password else "Without --password, none can sign in."
+            f"All users have the password {password!r}."
+            if password
+            else "No user can sign in, because --password is not set."
         )
 
     @app.cli.command("serve")
     def serve() -> None:
-        """Answer requests at HOST and PORT, until interrupted."""
+        """Serve HTTP requests at HOST and PORT until interrupted."""
+        from api.server import serve_forever  # Other commands do not load granian.
+
         serve_forever(app)
-
-
-def serve_forever(app: Flask) -> None:
-    """Run granian with the application's settings."""
-    # Only the process that starts the server needs these.
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces
-    from granian.http import HTTP1Settings
-    from granian.log import LogLevels
-
-    host, port = app.config["HOST"], app.config["PORT"]
-    # Threads wait for the database more than they compute; granian's advice on their number is not for that.
-    logging.getLogger("_granian").addFilter(lambda record: "Configuration allows" not in record.getMessage())
-    server = Granian(
-        "wsgi:worker",
-        factory=True,
-        address=free_address(host, port),
-        port=port,
-        interface=Interfaces.WSGI,
-        # With HTTP/2, one request's compressed headers could unpack to 16 MB and stop all others for seconds.
-        http=HTTPModes.http1,
-        workers=app.config["WORKERS"],
-        blocking_threads=app.config["THREADS"],
-        http1_settings=HTTP1Settings(max_buffer_size=16_384),
-        log_level=LogLevels.warning,
-        respawn_failed_workers=True,
-        workers_kill_timeout=app.config["STOP_SECONDS"],
-        working_dir=ROOT,
-    )
-    where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    click.echo(f"Microblog listens on {where}\nIts documentation is at {where}/docs")
-    server.serve()
-
-
-def free_address(host: str, port: int) -> str:
-    """Return the IP address of a host; refuse, in one line, one that cannot be listened on."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-        return str(address[0])
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            reason = f"Port {port} is taken; choose another, for example PORT={port + 1}."
-        else:
-            reason = f"Cannot listen on {host}, port {port}: {error.strerror}."
-        raise click.ClickException(reason) from None

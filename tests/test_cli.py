@@ -1,30 +1,22 @@
-"""The `flask` commands, and the server that one of them starts."""
+"""The `flask` commands."""
 
+import os
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import closing
+import shutil
+import subprocess
 from pathlib import Path
 
-import click
 import orjson
-import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from api.cli import free_address
-from api.database import db
-from api.models import Post, Session, User
-from tests.contract import CONTRACT_FILE
-from tests.server import Server, free_port, running_server
-
-
-@pytest.fixture
-def taken_port() -> Iterator[int]:
-    """A port that somebody listens on."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        yield taken.getsockname()[1]
+from api import models
+from api.config import ROOT
+from api.db import db
+from tests.support.contract import CONTRACT_FILE
+from tests.support.factories import Factory
+from tests.support.server import Server
 
 
 def test_flask_openapi_prints_the_contract(migrated_app: Flask) -> None:
@@ -48,76 +40,87 @@ def test_flask_routes_lists_the_endpoints(migrated_app: Flask) -> None:
     assert re.search(r"posts\.create_post +POST +/api/v1/posts", result.output)
 
 
-def test_flask_shell_has_the_database_and_the_models_at_hand(migrated_app: Flask) -> None:
-    with migrated_app.app_context():
-        context = migrated_app.make_shell_context()
-
-    assert [context[name] for name in ("db", "User", "Post", "Session")] == [
-        db,
-        User,
-        Post,
-        Session,
-    ]
+def run_in_shell(app: Flask, *lines: str) -> list[str]:
+    """Enter lines in `flask shell`, and return the lines that it prints."""
+    shell = FlaskGroup(create_app=lambda: app)
+    result = CliRunner().invoke(shell, ["shell"], input="".join(f"{line}\n" for line in lines))
+    assert result.exit_code == 0
+    _banner, *printed = result.stdout.split(">>> ")
+    return [text.strip() for text in printed if text.strip()]
 
 
-def test_models_show_themselves_and_know_each_other(app: Flask) -> None:
-    with app.app_context():
-        ann = User(username="ann", email="ann@example.com", password_hash="-")
-        post = Post(body="Hello.", author=ann)
-        db.session.add(post)
-        db.session.commit()
+class TestShell:
+    def test_has_the_database_and_all_models(self, migrated_app: Flask) -> None:
+        with migrated_app.app_context():
+            context = migrated_app.make_shell_context()
 
-        assert db.session.scalars(ann.posts.select()).all() == [post]
-        assert (repr(ann), repr(post)) == ("<User ann>", f"<Post {post.id} 'Hello.'>")
-        assert repr(Session(id=1, user_id=2)) == "<Session 1 of user 2>"
+        assert context["db"] is db
+        assert {name: context[name] for name in models.__all__} == {
+            name: getattr(models, name) for name in models.__all__
+        }
 
+    def test_supports_the_statements_of_flask_sqlalchemy(self, app: Flask, make: Factory) -> None:
+        ann, bob = make.user("ann"), make.user("bob")
 
-class TestServe:
-    def test_answers_and_says_where(self, server: Server) -> None:
-        assert server.get("/livez") == (200, {"status": "ok"})
-        first, second, *log = server.output()
-        assert first == f"Microblog listens on {server.url}"
-        assert second == f"Its documentation is at {server.url}/docs"
-        assert {orjson.loads(line)["route"] for line in log} == {"/livez"}
-
-    def test_refuses_a_port_that_is_taken_with_one_line(self, taken_port: int) -> None:
-        with pytest.raises(click.ClickException) as refused:
-            free_address("127.0.0.1", taken_port)
-
-        assert (
-            refused.value.message
-            == f"Port {taken_port} is taken; choose another, for example PORT={taken_port + 1}."
+        output = run_in_shell(
+            app,
+            "User.query.all()",
+            "User.query.order_by(User.username.desc()).all()",
+            f"db.session.get(User, {bob.id})",
+            f"u = db.session.get(User, {ann.id})",
+            "u.posts",
+            "p = Post(body='Hello.', author=u)",
+            "db.session.add(p)",
+            "db.session.commit()",
+            "u.posts == Post.query.all() == [p], p.author is u, p.is_reply",
+            "db.session.delete(p)",
+            "db.session.commit()",
+            "Post.query.all()",
+            "db.session.delete(u)",
+            "db.session.commit()",
+            "User.query.all(), Session.query.all()",
         )
 
-    def test_takes_a_name_for_its_address(self) -> None:
-        assert free_address("localhost", free_port()) in {"127.0.0.1", "::1"}
+        assert output == [
+            "[<User ann>, <User bob>]",
+            "[<User bob>, <User ann>]",
+            "<User bob>",
+            "[]",
+            "(True, True, False)",
+            "[]",
+            f"([<User bob>], [<Session {bob.session_id} of user {bob.id}>])",
+        ]
 
-    def test_stops_when_told_to_whoever_is_slow(self, tmp_path: Path) -> None:
-        with running_server(tmp_path, STOP_SECONDS="1") as running:
-            slow = socket.create_connection(("127.0.0.1", running.port))
-            slow.sendall(b"POST /api/v1/users HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n{")
+    def test_represents_posts_by_id_and_body(self, app: Flask, make: Factory) -> None:
+        post_id = make.post(body="Hello.")
 
-        with slow:
-            assert slow.recv(1) == b""
+        assert run_in_shell(app, "Post.query.all()") == [f"[<Post {post_id} 'Hello.'>]"]
 
-    def test_needs_no_body_to_answer_a_get(self, server: Server) -> None:
-        with socket.create_connection(("127.0.0.1", server.port)) as slow:
-            slow.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
 
-            assert slow.recv(12) == b"HTTP/1.1 200"
+def test_the_makefile_runs_this_application_despite_the_variables_of_another_project() -> None:
+    make = shutil.which("make")
+    assert make
+    planned = subprocess.run(
+        [make, "--dry-run", "run", "openapi"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    (upgrade,) = re.findall(r"env .* db upgrade", planned)
 
-    def test_does_not_speak_http_2(self, server: Server) -> None:
-        preface = (
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-        )  # RFC 9113, 3.4.
-        with socket.create_connection(("127.0.0.1", server.port)) as client:
-            client.sendall(preface)
+    ended = subprocess.run(
+        upgrade.replace("db upgrade", "routes").split(),
+        cwd=ROOT,
+        env=os.environ | {"FLASK_APP": "other"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
-            received = client.recv(64)
+    assert "posts.create_post" in ended.stdout
+    assert len(re.findall(r"/flask ", planned)) == len(re.findall(r"/flask --app wsgi ", planned)) == 3
 
-        assert not received or received.startswith(b"HTTP/1.1 400")
 
-    @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
-    def test_refuses_an_address_that_is_not_its_own_with_one_line(self, host: str) -> None:
-        with pytest.raises(click.ClickException, match=f"^Cannot listen on {host}, port 8000: .*\\.$"):
-            free_address(host, 8000)
+def test_flask_serve_serves_and_says_where(server: Server) -> None:
+    assert server.get("/livez") == (200, {"status": "ok"})
+    first, second, *log = server.output()
+    assert first == f"Microblog listens on {server.url}"
+    assert second == f"Its documentation is at {server.url}/docs"
+    assert all(orjson.loads(line)["status"] for line in log)

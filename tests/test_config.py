@@ -1,30 +1,31 @@
-"""Settings: each is read, checked and explained."""
+"""Settings: reading, validation, and their documentation."""
 
 import os
-import re
 import stat
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from marshmallow import ValidationError
 
-from api.config import ROOT, Config, InvalidSettingError
+from api.config import ROOT, SETTINGS, Config
 
 SECRET = "s" * 32
 
 
 def config_from(**environment: str) -> Config:
-    """Return the settings that an environment gives."""
+    """Return the settings for an environment."""
     return Config.from_environment(
         {"DATABASE_URL": "postgresql://host/name", "SECRET_KEY": SECRET} | environment
     )
 
 
 def secret_beside(url: str) -> str:
-    """Return the secret that a process finds beside a database."""
-    return Config(DATABASE_URL=url).SECRET_KEY
+    """Return the secret key that a process uses with a database."""
+    return str(Config(DATABASE_URL=url).SECRET_KEY)
 
 
 def test_numbers_and_texts_are_read() -> None:
@@ -33,8 +34,10 @@ def test_numbers_and_texts_are_read() -> None:
     assert (config.PORT, config.HOST, config.ENVIRONMENT) == (8080, "0.0.0.0", "production")  # noqa: S104
 
 
-def test_what_is_not_set_or_empty_has_its_default() -> None:
-    assert config_from(PORT="").PORT == 8000
+def test_a_setting_that_is_unset_or_empty_has_its_default() -> None:
+    config = config_from(PORT="")
+
+    assert (config.PORT, config.RENDERER) == (8000, "sql_json")
 
 
 def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +59,7 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("sqlite:///instance/x.db", f"sqlite:///{ROOT}/instance/x.db"),
     ],
 )
-def test_database_addresses_are_taken_as_people_write_them(url: str, expected: str) -> None:
+def test_database_urls_are_accepted_in_every_common_form(url: str, expected: str) -> None:
     config = config_from(DATABASE_URL=url)
 
     assert config.DATABASE_URL == expected
@@ -73,7 +76,7 @@ def test_database_addresses_are_taken_as_people_write_them(url: str, expected: s
         {"PASSWORD_RESET_URL": "http://localhost:3000/?token={token}&lang=en"},
     ],
 )
-def test_settings_for_mail_are_taken_as_people_write_them(environment: dict[str, str]) -> None:
+def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
     config = config_from(**environment)
 
     assert environment.items() <= vars(config).items()
@@ -82,12 +85,12 @@ def test_settings_for_mail_are_taken_as_people_write_them(environment: dict[str,
 @pytest.mark.parametrize(
     ("environment", "complaint"),
     [
-        ({"PORT": "abc"}, "PORT must be a whole number of at least 1, not 'abc'."),
-        ({"PORT": "0"}, "PORT must be a whole number of at least 1, not '0'."),
-        ({"PORT": "65536"}, "PORT must be at most 65535, not 65536."),
-        ({"THREADS": "-1"}, "THREADS must be a whole number of at least 1, not '-1'."),
-        ({"WORKERS": "²"}, "WORKERS must be a whole number of at least 1, not '²'."),
-        ({"WORKERS": "9" * 5000}, "WORKERS must be a whole number of at least 1"),
+        ({"PORT": "abc"}, "PORT must be a whole number from 1 to 65535, not 'abc'."),
+        ({"PORT": "0"}, "PORT must be a whole number from 1 to 65535, not 0."),
+        ({"PORT": "65536"}, "PORT must be a whole number from 1 to 65535, not 65536."),
+        ({"THREADS": "-1"}, "THREADS must be a whole number from 1 to 999999999, not -1."),
+        ({"WORKERS": "²"}, "WORKERS must be a whole number from 1 to 999999999, not '²'."),
+        ({"WORKERS": "9" * 5000}, "WORKERS must be a whole number from 1 to 999999999"),
         ({"RATE_LIMIT_READS": "many"}, "RATE_LIMIT_READS must be written like 300/minute or"),
         ({"RATE_LIMIT_WRITES": "0/minute"}, "RATE_LIMIT_WRITES must be written like 300/minute or"),
         ({"RATE_LIMIT_SIGN_IN": "1/second;2/hour"}, "RATE_LIMIT_SIGN_IN must be written like 300/minute"),
@@ -99,13 +102,15 @@ def test_settings_for_mail_are_taken_as_people_write_them(environment: dict[str,
         ({"CORS_ORIGINS": "https://a.example:443"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "http://a.example:80"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "a.example"}, "CORS_ORIGINS must be origins such as"),
-        ({"ENVIRONMENT": "prod"}, "ENVIRONMENT must be development or production, not 'prod'."),
+        ({"ENVIRONMENT": "prod"}, "ENVIRONMENT must be one of: development, production; not 'prod'."),
+        ({"RENDERER": "fast"}, "RENDERER must be one of: sql_json, reference; not 'fast'."),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters."),
         ({"SECRET_KEY": "", "ENVIRONMENT": "production"}, "SECRET_KEY must be set in production."),
-        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a database's address."),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a database URL."),
+        ({"DATABASE_URL": "postgresql://host:port/name"}, "DATABASE_URL is not a database URL."),
         ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
-        ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "Cannot make the folder /dev/null/x"),
+        ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "DATABASE_URL needs the folder /dev/null/x"),
         ({"MAIL_URL": "mail.example.com"}, "MAIL_URL must be like smtp://user:password@host:587"),
         ({"MAIL_URL": "http://mail.example.com"}, "MAIL_URL must be like"),
         ({"MAIL_URL": "smtp://"}, "MAIL_URL must be like"),
@@ -119,24 +124,63 @@ def test_settings_for_mail_are_taken_as_people_write_them(environment: dict[str,
         ({"MAIL_FROM": "a@example.com, b@example.com"}, "MAIL_FROM must be like"),
         ({"MAIL_FROM": "Microblog <post@example.com"}, "MAIL_FROM must be like"),
         ({"MAIL_FROM": "Microblog\nBcc: eve@example.com <post@example.com>"}, "MAIL_FROM must be like"),
-        ({"PASSWORD_RESET_URL": "https://app.example/reset"}, "PASSWORD_RESET_URL must begin with https://"),
-        ({"PASSWORD_RESET_URL": "javascript:{token}"}, "PASSWORD_RESET_URL must begin with https://"),
+        (
+            {"PASSWORD_RESET_URL": "https://app.example/reset"},
+            "PASSWORD_RESET_URL must begin with https:// and contain {token}.",
+        ),
+        (
+            {"PASSWORD_RESET_URL": "javascript:{token}"},
+            "PASSWORD_RESET_URL must begin with https:// and contain {token}.",
+        ),
         ({"EMAIL_VERIFICATION_URL": "https://app.example/ {token}"}, "EMAIL_VERIFICATION_URL must begin"),
     ],
 )
-def test_what_cannot_be_used_ends_the_start_with_one_line(
+def test_an_invalid_setting_ends_the_process_with_one_line(
     environment: dict[str, str], complaint: str
 ) -> None:
-    with pytest.raises(InvalidSettingError, match=re.escape(complaint)) as refused:
+    with pytest.raises(SystemExit) as refused:
         config_from(**environment)
 
-    assert "\n" not in str(refused.value)
+    line = str(refused.value)
+    assert line.startswith(complaint)
+    assert "\n" not in line
+    assert len(line) < 150
+    assert "secret" not in line
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_mistakes_are_reported_at_once_without_a_traceback() -> None:
+    environment = {"PORT": "abc", "THREADS": "0", "ENVIRONMENT": "production", "SECRET_KEY": ""}
+    environment |= {"MAIL_URL": "http://mail", "DATABASE_URL": "sqlite:////dev/null/x/y.db"}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "routes"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    lines = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert [line.partition(" ")[0] for line in lines] == [
+        "DATABASE_URL",
+        "PORT",
+        "THREADS",
+        "MAIL_URL",
+        "SECRET_KEY",
+    ]
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValidationError, match="is not a setting"):
+        Config(DATABASE_URL="postgresql://host/name", SECRET_KEY=SECRET, PROT=8000)
+
+
+def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # The tests may run as root.
 
-    with pytest.raises(InvalidSettingError, match="Cannot write in the folder"):
+    with pytest.raises(SystemExit, match=r"^DATABASE_URL needs the folder .*, which is not writable\.$"):
         config_from(DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
 
 
@@ -149,58 +193,59 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch:
         (",", ""),
     ],
 )
-def test_origins_are_taken_as_people_write_them(written: str, origins: str) -> None:
+def test_origins_are_normalized(written: str, origins: str) -> None:
     assert config_from(CORS_ORIGINS=written).CORS_ORIGINS == origins
 
 
 @pytest.mark.parametrize("limit", ["10/15 minutes", "10 per 15 minutes", "1/day", "1000000/SECOND"])
-def test_limits_are_taken_as_people_write_them(limit: str) -> None:
+def test_valid_rate_limits_are_accepted(limit: str) -> None:
     assert limit == config_from(RATE_LIMIT_READS=limit).RATE_LIMIT_READS
 
 
 @pytest.mark.parametrize("url", ["memory://", "redis://host", "rediss://:secret@host:6380/1"])
-def test_counts_are_kept_in_memory_or_in_redis(url: str) -> None:
+def test_requests_are_counted_in_memory_or_in_redis(url: str) -> None:
     assert url == config_from(RATELIMIT_STORAGE_URL=url).RATELIMIT_STORAGE_URL
 
 
 class TestSecretKey:
-    def test_is_made_beside_the_database_for_its_owner_alone_and_kept(self, tmp_path: Path) -> None:
+    def test_is_generated_beside_the_database_and_readable_by_its_owner_only(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/new/x.db"
 
         secret = secret_beside(url)
 
-        kept = tmp_path / "new" / "secret_key"
+        path = tmp_path / "new" / "secret_key"
         assert len(secret) >= 32
-        assert secret == kept.read_text("ascii") == secret_beside(url)
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-        assert [path.name for path in kept.parent.iterdir()] == ["secret_key"]
+        assert secret == path.read_text("ascii") == secret_beside(url)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert list(path.parent.iterdir()) == [path]
 
-    def test_is_one_for_all_processes_that_start_together(self, tmp_path: Path) -> None:
+    def test_is_the_same_for_all_processes_that_start_together(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/x.db"
 
         with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as processes:
             secrets = set(processes.map(secret_beside, [url] * 16))
 
         assert len(secrets) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
 
-    def test_that_was_kept_but_is_too_short_ends_the_start_with_one_line(self, tmp_path: Path) -> None:
+    def test_is_refused_if_the_stored_one_is_too_short(self, tmp_path: Path) -> None:
         (tmp_path / "secret_key").touch()
 
-        with pytest.raises(InvalidSettingError, match="must have at least 32 characters"):
-            secret_beside(f"sqlite:///{tmp_path}/x.db")
+        with pytest.raises(SystemExit, match=r"^SECRET_KEY in .* must have at least 32 characters\.$"):
+            config_from(SECRET_KEY="", DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
 
-    def test_that_cannot_be_kept_ends_the_start_with_one_line(self, tmp_path: Path) -> None:
+    def test_that_cannot_be_stored_ends_the_process_with_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "secret_key").mkdir()
 
-        with pytest.raises(InvalidSettingError, match="Cannot keep a secret in"):
-            secret_beside(f"sqlite:///{tmp_path}/x.db")
+        with pytest.raises(SystemExit, match=r"^SECRET_KEY cannot be stored in .*: Is a directory\.$"):
+            config_from(SECRET_KEY="", DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
 
 
-def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    rows = []
-    for known in fields(Config):
-        default = f"`{known.default}`" if known.default != "" else ""
-        rows.append(f"| `{known.name}` | {default} | {known.metadata['meaning']} |")
+def test_the_documentation_lists_every_setting_with_its_default_and_meaning() -> None:
+    table = "\n".join(
+        f"| `{name}` | {f'`{field.load_default}`' if field.load_default != '' else ''} |"
+        f" {field.metadata['meaning']} |"
+        for name, field in SETTINGS.items()
+    )
 
-    assert "\n".join(rows) in readme
+    assert f"| --- | --- | --- |\n{table}\n\n" in (ROOT / "docs" / "settings.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""`make` installs exactly what the lock files list, whatever was released after them."""
+"""`make` installs exactly the versions in the lock files, regardless of later releases."""
 
 import os
 import re
@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from api.config import ROOT
+
+pytestmark = pytest.mark.slow
 
 LOCKS = {"requirements.lock": (), "requirements-test.lock": ("test",)}
 LOCKED = re.compile(r"^([\w.-]+)(?:\[[\w,.-]+\])?==(\S+)", re.MULTILINE)
@@ -44,7 +46,7 @@ def applies(requirement: Requirement, extras: set[str]) -> bool:
 
 
 def closure(requirements: list[Requirement]) -> Iterator[Requirement]:
-    """Yield requirements and, through the installed metadata, all that these need, extras included."""
+    """Yield requirements and, by the installed metadata, their dependencies, extras included."""
     pending, seen = list(requirements), set()
     while pending:
         requirement = pending.pop()
@@ -56,7 +58,7 @@ def closure(requirements: list[Requirement]) -> Iterator[Requirement]:
 
 
 def make_wheel(folder: Path, name: str, version: str, *requirements: str) -> Path:
-    """Write a wheel that contains nothing but its metadata."""
+    """Write a wheel that contains only metadata."""
     info = f"{name}-{version}.dist-info"
     metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", "Provides-Extra: toml"]
     metadata += [f"Requires-Dist: {requirement}" for requirement in requirements]

@@ -1,142 +1,67 @@
-"""How much each operation asks of the database: one table, which every operation must be in."""
-
-from hashlib import sha256
-from typing import Any
+"""The number of statements of each operation, as `tests/operations.py` has it."""
 
 import pytest
-from flask import Flask
 
-from api import pagination, prepared, rows
-from api.database import db, utc_now
-from api.letters import EMAIL_VERIFICATION, PASSWORD_RESET
-from api.models import Letter
-from api.signing import signed
-from api.tokens.routes import REFRESH_TOKEN
-from tests.contract import ContractClient, operations
-from tests.factories import PASSWORD, Factory
-from tests.mailbox import wait_for_mail
-from tests.scene import Scene, make_extras, make_scene, send
-from tests.statements import Statement
-
-# Of who is signed in, where that makes a difference: one statement then finds whose session it is. Letters
-# that are written afterwards count too; what begins and ends transactions does not.
-STATEMENTS = {
-    "createUser": 6,
-    "listUsers": 2,
-    "getUser": 2,
-    "listUserPosts": 2,
-    "getAccount": 2,
-    "updateAccount": 4,
-    "deleteAccount": 7,
-    "changePassword": 5,
-    "listPosts": 2,
-    "getPost": 2,
-    "createPost": 6,
-    "updatePost": 8,
-    "deletePost": 4,
-    "createToken": 4,
-    "refreshToken": 2,
-    "listTokens": 2,
-    "deleteCurrentToken": 2,
-    "deleteToken": 3,
-    "listReplies": 2,
-    "getThread": 3,
-    "listPostLikes": 2,
-    "listLikes": 2,
-    "createLike": 3,
-    "deleteLike": 3,
-    "listFeed": 2,
-    "listFollowers": 2,
-    "listFollowing": 2,
-    "getFollowing": 3,
-    "createFollowing": 4,
-    "deleteFollowing": 4,
-    "createPasswordReset": 5,
-    "redeemPasswordReset": 5,
-    "createEmailVerification": 4,
-    "redeemEmailVerification": 3,
-}
-
-OPERATIONS = [
-    pytest.param(method, path, operation, id=operation["operationId"])
-    for method, path, operation in operations()
-]
-TOKEN = "mailed"
-CACHES = [prepared._compiled, rows._made_shown, pagination._made_page]
+from tests.operations import ANYONE, Operation, cases
+from tests.support.contract import ContractClient
+from tests.support.factories import Factory
+from tests.support.mailbox import wait_for_mail
+from tests.support.renderers import needs_sql_json
+from tests.support.statements import Statement, without_begin
+from tests.support.world import World, add_related_rows, make_world
 
 
 @pytest.fixture
-def scene(app: Flask, make: Factory) -> Scene:
-    """Two users who follow each other, a post and a reply, and letters with tokens."""
-    scene = make_scene(make)
-    with app.app_context():
-        for kind in (EMAIL_VERIFICATION, PASSWORD_RESET):
-            token_hash = sha256(f"{TOKEN} {kind.name}".encode()).hexdigest()
-            letter = Letter(
-                email=scene.ann.email, kind=kind.name, token_hash=token_hash, user_id=scene.ann.id
-            )
-            letter.written_at = utc_now()
-            db.session.add(letter)
-        db.session.commit()
-    return scene
+def world(make: Factory) -> World:
+    """The rows that the operations need."""
+    return make_world(make)
 
 
-def request_of(app: Flask, scene: Scene, name: str) -> dict[str, Any]:
-    """Return what an operation wants besides the address and an access token."""
-    ann = scene.ann
-    with app.app_context():
-        refresh_token = signed(REFRESH_TOKEN, [ann.session_id, ann.origin, 1])
-    new_password = "8 blue bicycles"
-    wanted: dict[str, dict[str, Any]] = {
-        "createToken": {"headers": {}, "auth": (ann.username, PASSWORD)},
-        "refreshToken": {"json": {"refresh_token": refresh_token}},
-        "changePassword": {"json": {"current_password": PASSWORD, "new_password": new_password}},
-        "deleteAccount": {"json": {"password": PASSWORD}},
-        "createPost": {"json": {"body": "#a #b #c @bob @ann", "in_reply_to_id": scene.post_id}},
-        "updatePost": {"json": {"body": "#a #b #c @bob @ann"}},
-        "createPasswordReset": {"json": {"email": scene.bob.email}},
-        "redeemPasswordReset": {
-            "json": {"token": f"{TOKEN} {PASSWORD_RESET.name}", "new_password": new_password}
-        },
-        "redeemEmailVerification": {"json": {"token": f"{TOKEN} {EMAIL_VERIFICATION.name}"}},
-    }
-    return wanted.get(name, {})
-
-
-@pytest.mark.parametrize("others", [0, 30])
-@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-def test_an_operation_asks_as_much_whatever_there_is(
-    app: Flask,
+@needs_sql_json
+@pytest.mark.parametrize("rows", [0, 30])
+@pytest.mark.parametrize("operation", cases())
+def test_the_number_of_statements_does_not_depend_on_the_number_of_rows(
     client: ContractClient,
     make: Factory,
-    scene: Scene,
+    world: World,
     statements: list[Statement],
-    method: str,
-    path: str,
-    operation: dict[str, Any],
-    others: int,
+    operation: Operation,
+    rows: int,
 ) -> None:
-    name = operation["operationId"]
-    make_extras(make, scene, others)
+    add_related_rows(make, world, rows)
     statements.clear()
 
-    response = send(client, scene, (method, path, operation), **request_of(app, scene, name))
+    response = operation.send(client, world)
 
     wait_for_mail()
     assert response.status_code < 300, response.json
-    asked = [statement.text for statement in statements if not statement.text.startswith("BEGIN")]
-    assert len(asked) == STATEMENTS[name], "\n\n".join(asked)
+    sent = without_begin(statements)
+    assert len(sent) == operation.statements, "\n\n".join(sent)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "operation"), [case for case in OPERATIONS if case.values[0] == "GET"]
-)
-def test_a_statement_that_reads_is_made_once(
-    client: ContractClient, scene: Scene, method: str, path: str, operation: dict[str, Any]
+@pytest.mark.parametrize("operation", cases(lambda operation: operation.is_safe))
+def test_a_safe_operation_only_reads(
+    client: ContractClient, world: World, statements: list[Statement], operation: Operation
 ) -> None:
-    send(client, scene, (method, path, operation))
-    made = [cache.cache_info().misses for cache in CACHES]
+    statements.clear()
 
-    send(client, scene, (method, path, operation))
+    operation.send(client, world)
 
-    assert [cache.cache_info().misses for cache in CACHES] == made
+    assert statements
+    for statement in statements:
+        assert statement.text.startswith(("SELECT", "WITH")), statement.text
+        assert " FOR " not in statement.text, statement.text
+
+
+@needs_sql_json
+@pytest.mark.parametrize(
+    "operation", cases(lambda operation: operation.is_safe and operation.caller is ANYONE)
+)
+def test_a_request_without_a_token_sends_no_statement_that_checks_it(
+    client: ContractClient, world: World, statements: list[Statement], operation: Operation
+) -> None:
+    statements.clear()
+
+    operation.send(client, world, headers={})
+
+    assert len(statements) == operation.statements - 1

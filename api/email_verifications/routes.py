@@ -1,13 +1,16 @@
-"""E-mail verifications: show that you read what is sent to the address of your account."""
+"""Email verifications: proof that a user receives email at the account's address."""
 
 from flask import Blueprint
 
 from api.auth import current_user_id, token_required
-from api.database import db, utc_now
+from api.contract.endpoint import accepts, fails, returns
+from api.db import db, utc_now
 from api.email_verifications.schemas import EmailVerificationRedeemSchema
-from api.endpoint import accepts, fails, returns
-from api.letters import EMAIL_VERIFICATION, redeem, write_later
+from api.mail.emails import email_after_response
+from api.mail.kinds import EMAIL_VERIFICATION
+from api.mail.tokens import redeem_token
 from api.models import User
+from api.rate_limiting import rate_limited
 
 email_verifications = Blueprint("email_verifications", __name__)
 
@@ -16,23 +19,26 @@ email_verifications = Blueprint("email_verifications", __name__)
 @token_required
 @returns(status=202)
 def create_email_verification() -> None:
-    """Ask for the verification of your e-mail address.
+    """Request an email that verifies your address.
 
-    If it is not verified yet, it is sent a token that works once, within 30 minutes, at
-    `POST /email-verifications/redeem`; one that was sent before works no longer. That is done anyway when
-    you register and when you change the address. An address is written to at most once a minute.
+    If your address is not verified yet, an email with a token is sent there. The token works once, within 30
+    minutes, at `POST /email-verifications/redeem`, and replaces earlier ones. Registering and changing the
+    address send this email too. An address receives at most one such email a minute.
     """
-    write_later(EMAIL_VERIFICATION, (User.id == current_user_id()) & User.email_verified_at.is_(None))
+    email_after_response(
+        EMAIL_VERIFICATION, (User.id == current_user_id()) & User.email_verified_at.is_(None)
+    )
 
 
 @email_verifications.post("/email-verifications/redeem")
+@rate_limited("sign_in")
 @accepts(EmailVerificationRedeemSchema())
 @returns()
 @fails(403)
 def redeem_email_verification(fields: dict[str, str]) -> None:
-    """Verify an e-mail address.
+    """Verify an email address with the token in the email.
 
-    Takes the token that was mailed; nobody needs to be signed in for that.
+    The token identifies the account, so the request needs no access token.
     """
-    redeem(EMAIL_VERIFICATION, fields["token"]).email_verified_at = utc_now()
+    redeem_token(EMAIL_VERIFICATION, fields["token"]).email_verified_at = utc_now()
     db.session.commit()

@@ -1,10 +1,10 @@
-"""What it takes to verify an e-mail address."""
+"""The request that verifies an email address."""
 
-from api.letters import MailedToken
-from api.schema import BaseSchema
+from api.mail.tokens import EmailTokenField
+from api.schemas import BaseSchema
 
 
 class EmailVerificationRedeemSchema(BaseSchema):
-    """What only who reads the mail knows."""
+    """Token from the email."""
 
-    token = MailedToken(required=True)
+    token = EmailTokenField(required=True)

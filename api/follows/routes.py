@@ -1,4 +1,4 @@
-"""Follows: whom you follow, who follows whom, and the feed that comes of it."""
+"""Follows: the users that you follow, your followers, and the feed."""
 
 from typing import Any
 
@@ -6,15 +6,16 @@ from flask import Blueprint
 from sqlalchemy import delete
 
 from api.auth import current_user_id, token_optional, token_required
-from api.database import db, insert_once
-from api.endpoint import accepts, fails, returns
-from api.errors import InputError, Problem
-from api.follows.queries import feed_of, follow_of, followed_by, followers_of, ids_in_order
+from api.contract.endpoint import accepts, fails, returns
+from api.db import db, insert_if_absent
+from api.follows.queries import feed_of, follow_of, followed_by, followers_of, lock_pair
 from api.models import Follow, Post
-from api.pagination import Page, PageQuery, Window, page_of, paginate
 from api.posts.schemas import PostSchema
-from api.users.queries import id_of
+from api.rendering import Page, PageQuery, Window, page_of, paginate
+from api.users.queries import user_named
 from api.users.schemas import UserSchema
+from api.web.converters import LARGEST_ID
+from api.web.problems import InputError, Problem
 
 follows = Blueprint("follows", __name__)
 
@@ -23,25 +24,26 @@ follows = Blueprint("follows", __name__)
 @token_required
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_feed(query: dict[str, Any]) -> Page:
+def list_feed(query: dict[str, Any]) -> Any:
     """List your feed.
 
-    What you and those whom you follow wrote, newest first.
+    Your own posts and those of the users that you follow, newest first.
     """
     window = Window.of(query, Post.id)
-    return Page(feed_of(current_user_id(), window), window)
+    start = 0 if window.upwards else LARGEST_ID
+    near = start if window.anchor is None else int(window.anchor)
+    return Page(feed_of(current_user_id(), near, window.limit, upwards=window.upwards), window)
 
 
 @follows.get("/me/following/<username:username>")
 @token_required
 @returns()
 def get_following(username: str) -> None:
-    """Ask whether you follow a user.
+    """Check whether you follow a user.
 
-    204 if you do, 404 if you do not, or if there is nobody of this name.
+    204 if you do; 404 if you do not, or if there is no such user.
     """
-    followed_id = id_of(username).first_or_404()
-    db.first_or_404(follow_of(current_user_id(), followed_id))
+    db.first_or_404(follow_of(current_user_id(), username))
 
 
 @follows.put("/me/following/<username:username>")
@@ -51,14 +53,14 @@ def get_following(username: str) -> None:
 def create_following(username: str) -> None:
     """Follow a user.
 
-    To follow them again changes nothing. You cannot follow yourself.
+    Repeating it changes nothing. You cannot follow yourself.
     """
-    followed_id: int = id_of(username).first_or_404()
-    if followed_id == current_user_id():
+    followed = db.first_or_404(user_named(username).select())
+    if followed.id == current_user_id():
         yourself = InputError("parameter", "username", "yourself", "You cannot follow yourself.")
         raise Problem("invalid_input", errors=[yourself])
-    db.session.execute(ids_in_order(current_user_id(), followed_id).with_for_update(key_share=True))
-    insert_once(Follow, follower_id=current_user_id(), followed_id=followed_id)
+    db.session.execute(lock_pair(current_user_id(), followed.id))
+    insert_if_absent(Follow, follower_id=current_user_id(), followed_id=followed.id)
     db.session.commit()
 
 
@@ -66,14 +68,14 @@ def create_following(username: str) -> None:
 @token_required
 @returns()
 def delete_following(username: str) -> None:
-    """Follow a user no longer.
+    """Unfollow a user.
 
-    To do so again changes nothing.
+    Repeating it changes nothing.
     """
-    followed_id: int = id_of(username).first_or_404()
-    db.session.execute(ids_in_order(current_user_id(), followed_id).with_for_update(key_share=True))
-    follower_is_me = Follow.follower_id == current_user_id()
-    db.session.execute(delete(Follow).where(follower_is_me, Follow.followed_id == followed_id))
+    followed = db.first_or_404(user_named(username).select())
+    db.session.execute(lock_pair(current_user_id(), followed.id))
+    is_follower = Follow.follower_id == current_user_id()
+    db.session.execute(delete(Follow).where(is_follower, Follow.followed_id == followed.id))
     db.session.commit()
 
 
@@ -81,21 +83,21 @@ def delete_following(username: str) -> None:
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_followers(query: dict[str, Any], username: str) -> Page:
-    """List who follows a user.
+def list_followers(query: dict[str, Any], username: str) -> Any:
+    """List a user's followers.
 
-    Whoever did so last comes first. Public; a token adds what `expand=viewer` shows.
+    The most recent follower comes first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(followers_of(username), query, Follow.id, of=id_of(username))
+    return paginate(followers_of(username), query, key=Follow.id, parent=user_named(username))
 
 
 @follows.get("/users/<username:username>/following")
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_following(query: dict[str, Any], username: str) -> Page:
-    """List whom a user follows.
+def list_following(query: dict[str, Any], username: str) -> Any:
+    """List the users that a user follows.
 
-    Whom they followed last comes first. Public; a token adds what `expand=viewer` shows.
+    The most recently followed comes first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(followed_by(username), query, Follow.id, of=id_of(username))
+    return paginate(followed_by(username), query, key=Follow.id, parent=user_named(username))

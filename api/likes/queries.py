@@ -1,18 +1,18 @@
-"""Which likes."""
+"""Queries for likes."""
 
 from sqlalchemy import Select, select
 
 from api.models import Like, Post, User
-from api.prepared import prepared
+from api.rendering import query
 
 
-@prepared
+@query
 def posts_liked_by(user_id: int) -> Select[Post]:
-    """What a user likes."""
+    """Return the posts that a user likes."""
     return select(Post).join(Like, Like.post_id == Post.id).where(Like.user_id == user_id)
 
 
-@prepared
+@query
 def users_who_like(post_id: int) -> Select[User]:
-    """Who likes a post."""
+    """Return the users who like a post."""
     return select(User).join(Like, Like.user_id == User.id).where(Like.post_id == post_id)

@@ -1,19 +1,20 @@
-"""What the text of a post points at."""
+"""Hashtags, mentions and other entities in the text of posts."""
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, select
-from sqlalchemy.orm import Mapped, column_property, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from api.database import Base
+from api.db import db
+from api.db.search_text import TAG_MAXIMUM
 from api.models.user import User
-from api.text import TAG_MAXIMUM
 
 
-class Entity(Base):
-    """A place in a post's text, in code points: a hashtag, or the mention of a user.
+class Entity(db.Model):
+    """A hashtag, or the mention of a user, at a position in a post's text, in code points.
 
-    It is a repeat if the same tag or user stands earlier in the text; lists find each post once.
+    It is a repeat if the same tag or user occurs earlier in the text; lists skip repeats, so that they
+    contain a post once.
     """
 
     __tablename__ = "entities"
@@ -25,10 +26,7 @@ class Entity(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
     is_repeat: Mapped[bool]
 
-    # As they are called now.
-    username: Mapped[str | None] = column_property(
-        select(User.username).where(User.id == user_id).correlate_except(User).scalar_subquery()
-    )
+    user: Mapped[User | None] = relationship(lazy="joined")
 
     __table_args__ = (
         Index(None, "tag", "post_id"),

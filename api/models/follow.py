@@ -1,4 +1,4 @@
-"""Who follows whom."""
+"""Follows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from api.database import Base, Id, utc_now
+from api.db import Id, db, utc_now
 from api.models.user import User
 
 
-class Follow(Base):
-    """One user's following another; nobody follows themselves."""
+class Follow(db.Model):
+    """One user follows another; users cannot follow themselves."""
 
     __tablename__ = "follows"
 

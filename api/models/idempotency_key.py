@@ -1,4 +1,4 @@
-"""What was answered to requests that may come again."""
+"""Stored responses, for retries of requests."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from datetime import datetime
 from sqlalchemy import JSON, ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.database import Base, utc_now
+from api.db import db, utc_now
 from api.models.user import User
 
 
-class IdempotencyKey(Base):
-    """A request that was done, known by its caller, method, path and key together, and its answer."""
+class IdempotencyKey(db.Model):
+    """A completed request, identified by caller, method, path and key, and its response."""
 
     __tablename__ = "idempotency_keys"
 
-    # Keyed hashes: of what it is known by; and of that and all that was sent.
+    # Keyed hashes: of caller, method, path and key; and of these together with the query and the body.
     hashed: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary(32))
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)

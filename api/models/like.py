@@ -1,4 +1,4 @@
-"""Who likes which post."""
+"""Likes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from api.database import Base, Id, utc_now
+from api.db import Id, db, utc_now
 from api.models.post import Post
 from api.models.user import User
 
 
-class Like(Base):
-    """One user's liking one post."""
+class Like(db.Model):
+    """One user likes one post."""
 
     __tablename__ = "likes"
 

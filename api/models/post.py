@@ -1,4 +1,4 @@
-"""What people write."""
+"""Posts."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 
-from api.database import Base, Id, Words, utc_now
+from api.db import Id, TSVector, db, utc_now
+from api.db.search_text import words_of
 from api.models.entity import Entity
 from api.models.user import User
-from api.text import words_of
 
 
-class Post(Base):
+class Post(db.Model):
     """A short text by one author."""
 
     __tablename__ = "posts"
 
     id: Mapped[Id]
     body: Mapped[str] = mapped_column(String(140))
-    # What the search compares with; a full-text index stands over it (see the migrations).
-    words: Mapped[list[str]] = mapped_column(Words, deferred=True, server_default="")
+    # The words of the body, for the full-text index (see the migrations).
+    words: Mapped[list[str]] = mapped_column(
+        TSVector,
+        deferred=True,
+        default=lambda context: words_of(context.get_current_parameters()["body"]),
+        server_default="",
+    )
     timestamp: Mapped[datetime] = mapped_column(default=utc_now)
     edited_at: Mapped[datetime | None]
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
-    # What a reply answers can be deleted; that it answers something stays true.
-    is_reply: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Stays true when the post that this one replies to is deleted.
+    is_reply: Mapped[bool] = mapped_column(
+        default=lambda context: context.get_current_parameters().get("in_reply_to_id") is not None,
+        server_default=false(),
+    )
     in_reply_to_id: Mapped[int | None] = mapped_column(ForeignKey("posts.id", ondelete="SET NULL"))
-    # Kept by triggers, in the transaction of what they count.
+    # Counters, maintained by triggers in the transaction that changes them.
     like_count: Mapped[int] = mapped_column(default=0, server_default="0")
     reply_count: Mapped[int] = mapped_column(default=0, server_default="0")
-    version: Mapped[int] = mapped_column()
+    version: Mapped[int] = mapped_column(default=1)
 
     author: Mapped[User] = relationship(back_populates="posts")
     entities: Mapped[list[Entity]] = relationship(order_by=Entity.start, viewonly=True)
@@ -47,12 +55,12 @@ class Post(Base):
     __mapper_args__ = {"version_id_col": version}
 
     @validates("body")
-    def _index(self, _name: str, body: str) -> str:
+    def _index_words(self, _name: str, body: str) -> str:
         self.words = words_of(body)
         return body
 
     def update(self, changes: Mapping[str, Any]) -> None:
-        """Set columns to new values; new text makes the post an edited one."""
+        """Set columns to new values; a different body sets `edited_at`."""
         if changes.get("body", self.body) != self.body:
             self.edited_at = utc_now()
         super().update(changes)

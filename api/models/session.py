@@ -1,4 +1,4 @@
-"""Where people are signed in."""
+"""Sessions."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from api.database import Base, Id
+from api.db import Id, db
 from api.models.user import User
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def created_at_of(origin: int) -> datetime:
-    """Return when a session began, given its `origin`."""
+    """Return the creation time of a session, given its `origin`."""
     return EPOCH + timedelta(microseconds=origin)
 
 
-class Session(Base):
-    """One sign-in, from which all its tokens descend.
+class Session(db.Model):
+    """One sign-in. Its tokens are signed, and valid only as long as this row exists.
 
-    Tokens are signed statements about this row (its id, origin and generation), so a copy of the table signs
-    nobody in, and deleting the row ends every token at once.
+    A token contains the row's id, origin and generation. They are signed with a secret that is not in the
+    database, so a copy of the table cannot be used to sign in. Deleting the row invalidates all tokens of
+    the session at once.
     """
 
     __tablename__ = "sessions"
@@ -44,9 +45,9 @@ class Session(Base):
 
     @property
     def origin(self) -> int:
-        """When it began, in microseconds since 1970.
+        """Its creation time, in microseconds since 1970.
 
-        Tokens have it beside the id, which a database that was restored or made anew gives out again.
+        Tokens contain it beside the id, because a database that is restored or re-created reuses ids.
         """
         return (self.created_at - EPOCH) // timedelta(microseconds=1)
 

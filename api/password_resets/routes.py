@@ -1,51 +1,54 @@
-"""Password resets: a new password for whoever reads the account's mail."""
+"""Password resets: a new password for the user who receives the account's email."""
 
 from flask import Blueprint
 from sqlalchemy import delete
 
 from api.auth import passwords
-from api.database import db
-from api.endpoint import accepts, fails, returns
-from api.letters import PASSWORD_RESET, ensure_token, redeem, write_later
-from api.messages import current_request
+from api.contract.endpoint import accepts, fails, returns
+from api.db import db
+from api.mail.emails import email_after_response
+from api.mail.kinds import PASSWORD_RESET
+from api.mail.tokens import ensure_token, redeem_token
 from api.models import Session, User
 from api.password_resets.schemas import PasswordResetCreateSchema, PasswordResetRedeemSchema
+from api.rate_limiting import rate_limited, reset_failures
 from api.users.schemas import ensure_no_name
 
 password_resets = Blueprint("password_resets", __name__)
 
 
 @password_resets.post("/password-resets")
+@rate_limited("sign_in")
 @accepts(PasswordResetCreateSchema())
 @returns(status=202)
 def create_password_reset(fields: dict[str, str]) -> None:
-    """Ask for a new password.
+    """Request a password reset.
 
-    If there is an account with this e-mail address, it is sent a token that works once, within 30 minutes,
-    at `POST /password-resets/redeem`; one that was sent before works no longer. An address is written to
-    at most once a minute. The answer is the same in every case.
+    If an account has this email address, an email with a token is sent there. The token works once, within 30
+    minutes, at `POST /password-resets/redeem`, and replaces earlier ones. An address receives at most one
+    such email a minute. The response is the same in every case.
     """
-    write_later(PASSWORD_RESET, User.folded_email == fields["email"].lower())
+    email_after_response(PASSWORD_RESET, User.folded_email == fields["email"].lower())
 
 
 @password_resets.post("/password-resets/redeem")
+@rate_limited("sign_in")
 @accepts(PasswordResetRedeemSchema())
 @returns()
 @fails(403)
 def redeem_password_reset(fields: dict[str, str]) -> None:
-    """Choose a new password.
+    """Choose a new password with the token in the email.
 
-    Takes the token that was mailed, and ends all sessions of the account. Whoever was told that there were
-    too many wrong passwords can sign in now. A password that is refused leaves the token as it is.
+    Ends all sessions of the account, and resets its counts of wrong passwords, so that the user can sign in
+    even if the account had too many. If the password is refused, the token stays valid.
     """
     token, new_password = fields["token"], fields["new_password"]
     ensure_token(PASSWORD_RESET, token)
-    # No transaction is open while the password is hashed.
-    db.session.commit()
+    db.session.commit()  # No transaction is open while the password is hashed.
     password_hash = passwords().hash(new_password)
-    user = redeem(PASSWORD_RESET, token)
+    user = redeem_token(PASSWORD_RESET, token)
     ensure_no_name(new_password, user.username, user.email, "new_password")
     user.password_hash = password_hash
     db.session.execute(delete(Session).where(Session.user_id == user.id))
     db.session.commit()
-    current_request().recovered = user  # Their failures to sign in are forgotten (`api.rate_limits`).
+    reset_failures(user)

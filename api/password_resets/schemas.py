@@ -1,15 +1,15 @@
-"""What it takes to get a new password."""
+"""Requests that reset a password."""
 
 from marshmallow_sqlalchemy import auto_field
 
-from api.letters import MailedToken
+from api.mail.tokens import EmailTokenField
 from api.models import User
-from api.schema import BaseSchema
+from api.schemas import BaseSchema
 from api.users.schemas import Email, NewPassword
 
 
 class PasswordResetCreateSchema(BaseSchema):
-    """Whose password is forgotten."""
+    """Request for an email with a token."""
 
     class Meta:
         model = User
@@ -17,12 +17,12 @@ class PasswordResetCreateSchema(BaseSchema):
     email = auto_field(
         field_class=Email,
         required=True,
-        metadata={"description": "The e-mail address of the account, in any case."},
+        metadata={"description": "The email address of the account, in any case."},
     )
 
 
 class PasswordResetRedeemSchema(BaseSchema):
-    """What it takes to replace a password that is forgotten."""
+    """Token from the email, and the new password."""
 
-    token = MailedToken(required=True)
+    token = EmailTokenField(required=True)
     new_password = NewPassword(required=True)

@@ -1,4 +1,4 @@
-"""Which posts."""
+"""Queries for posts. Usernames are given in lower case."""
 
 from collections.abc import Sequence
 
@@ -6,124 +6,134 @@ from sqlalchemy import ColumnElement, Select, cast, column, literal, or_, select
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import aliased
 
-from api.database import database_name
+from api.db import database_name
+from api.db.driver import CUSTOM_PLAN
+from api.db.search_text import Term, tag_of, terms_of
 from api.models import Entity, Post
-from api.pagination import Key
-from api.prepared import Prepared, prepared
-from api.text import Term, tag_of, terms_of
-from api.users.queries import id_named
+from api.rendering import query
+from api.rendering.descriptions import Query
+from api.rendering.pagination import Key
+from api.users.queries import user_id_named
 
-CHAIN_MAXIMUM = 40
+ANCESTORS_MAXIMUM = 40
 
-# SQLite's full-text index (https://sqlite.org/fts5.html), a row for each post.
+# SQLite's full-text index (https://sqlite.org/fts5.html), with a row for each post.
 search_index = table("posts_search", column("rowid"), column("posts_search"))
 
+Hashtag, Mention = aliased(Entity), aliased(Entity)
 
-# Sorted by a sum, which no index has, posts are found by their words.
-BY_WORDS = Post.id + 0
-
-Tagged, Mentioning = aliased(Entity), aliased(Entity)
-
-
-def posts_found(
-    author: str | None = None, q: str | None = None, tag: str | None = None, mentions: str | None = None
-) -> tuple[Prepared, Key]:
-    """Everybody's posts, or those of which all is true that is given; and the key that gives their order.
-
-    The key is of the index that finds them, so that a page is read off it without sorting.
-    """
-    key: Key = Post.id
-    if tag is not None:
-        key = Tagged.post_id
-    if mentions is not None:
-        key = Mentioning.post_id
-    terms = terms_of(q or "")
-    if q is not None and database_name() == "sqlite":
-        key = search_index.c.rowid
-    elif any(len(term.words) > 1 for term in terms):
-        # PostgreSQL takes phrases for more common than they are, and looks for one in post after post.
-        key = BY_WORDS
-    values = {"author": author, "q": q, "tag": tag, "mentions": mentions}
-    given = frozenset(name for name, value in values.items() if value is not None)
-    posts = _posts_where(
-        (author or "").lower(), _searched(terms), tag_of(tag or ""), (mentions or "").lower(), given=given
-    )
-    return posts, key
+# `+ 0` keeps PostgreSQL from ordering by the primary key, so that it uses the full-text index.
+UNINDEXED_ID = Post.id + 0
 
 
-@prepared
-def _posts_where(author: str, q: str, tag: str, mentions: str, *, given: frozenset[str]) -> Select[Post]:
-    statement = select(Post)
-    if "author" in given:
-        statement = statement.where(Post.user_id == id_named(author))
-    if "tag" in given:
-        statement = statement.join(Tagged, _points_from(Tagged) == Post.id)
-        statement = statement.where(Tagged.tag == tag, ~Tagged.is_repeat)
-    if "mentions" in given:
-        statement = statement.join(Mentioning, _points_from(Mentioning) == Post.id)
-        statement = statement.where(Mentioning.user_id == id_named(mentions), ~Mentioning.is_repeat)
-    if "q" in given and database_name() == "postgresql":
-        statement = statement.where(Post.words.op("@@")(cast(q, TSQUERY)))
-    elif "q" in given:
-        statement = statement.join(search_index, search_index.c.rowid == Post.id)
-        statement = statement.where(search_index.c.posts_search.op("MATCH")(q))
-    return statement
+@query
+def post_with_id(post_id: int) -> Select[Post]:
+    """Return the post with an id."""
+    return select(Post).where(Post.id == post_id)
 
 
-def _points_from(place: type[Entity]) -> ColumnElement[int]:
-    """The id of the post that a place is in; a sum, lest PostgreSQL go through all posts to join them."""
-    return place.post_id + 0
+@query
+def posts_by(username: str) -> Select[Post]:
+    """Return the posts of a user."""
+    return select(Post).where(Post.user_id == user_id_named(username))
 
 
-def _searched(terms: Sequence[Term]) -> str:
-    """Return what is searched for in the syntax of the database; without words, what matches nothing."""
-    if database_name() == "postgresql":
-        return " & ".join(f"({' <-> '.join(term.words)}{':*' * term.is_prefix})" for term in terms)
-    return " AND ".join(f'"{" ".join(term.words)}"{"*" * term.is_prefix}' for term in terms) or '""'
-
-
-@prepared
-def id_of_post(post_id: int) -> Select[int]:
-    """The id of a post, if there is such a post."""
-    return select(Post.id).where(Post.id == post_id)
-
-
-@prepared
-def posts_by(folded_username: str) -> Select[Post]:
-    """What the user with a name wrote."""
-    return select(Post).where(Post.user_id == id_named(folded_username))
-
-
-@prepared
+@query
 def replies_to(post_id: int) -> Select[Post]:
-    """What answers a post."""
+    """Return the replies to a post."""
     return select(Post).where(Post.in_reply_to_id == post_id)
 
 
-def posts_around_post(post_id: int, author_id: int) -> Select[int]:
-    """The ids of posts that change when an author's post is deleted, in the order in which rows are locked.
+@query
+def ancestors_of(post_id: int) -> Select[Post]:
+    """Return the post that a post replies to, the post that this one replies to, and so on.
 
-    What it answers, the post, and what answers it; none if it is somebody else's.
+    Oldest first; at most the 40 nearest.
     """
-    theirs = Post.id == post_id, Post.user_id == author_id
-    one = select(Post.id).where(*theirs).scalar_subquery()
-    answered = select(Post.in_reply_to_id).where(*theirs).scalar_subquery()
-    changed = or_(Post.id.in_([answered, one]), Post.in_reply_to_id == one)
-    return select(Post.id).where(changed).order_by(Post.id)
-
-
-@prepared
-def chain_to(post_id: int) -> Select[Post]:
-    """A post and what it answers, what that answers, and so on: the nearest 40, the oldest first."""
     chain = (
         select(Post.id, Post.in_reply_to_id, literal(0).label("distance"))
         .where(Post.id == post_id)
         .cte("chain", recursive=True)
     )
-    answered = aliased(Post)
+    parent = aliased(Post)
     chain = chain.union_all(
-        select(answered.id, answered.in_reply_to_id, chain.c.distance + 1)
-        .join(chain, answered.id == chain.c.in_reply_to_id)
-        .where(chain.c.distance < CHAIN_MAXIMUM)
+        select(parent.id, parent.in_reply_to_id, chain.c.distance + 1)
+        .join(chain, parent.id == chain.c.in_reply_to_id)
+        .where(chain.c.distance < ANCESTORS_MAXIMUM)
     )
-    return select(Post).join(chain, chain.c.id == Post.id).order_by(Post.id)
+    ancestors = select(Post).join(chain, chain.c.id == Post.id).where(chain.c.distance > 0)
+    return ancestors.order_by(Post.id)
+
+
+def posts_matching(
+    author: str | None = None, q: str | None = None, tag: str | None = None, mentions: str | None = None
+) -> tuple[Query[Post], Key]:
+    """Return the posts that match all given filters, and the key that orders them.
+
+    The key is the post's id in the index that finds the posts, so that a page is read without sorting.
+    """
+    key: Key = Post.id
+    if tag is not None:
+        key = Hashtag.post_id
+    if mentions is not None:
+        key = Mention.post_id
+    terms = terms_of(q or "")
+    if q is not None and database_name() == "sqlite":
+        key = search_index.c.rowid
+    elif any(len(term.words) > 1 for term in terms):
+        # PostgreSQL overestimates how many posts contain a phrase, and would scan all posts.
+        key = UNINDEXED_ID
+    matching = _posts_matching(
+        author=author if author is None else author.lower(),
+        search=q if q is None else _search_expression(terms),
+        tag=tag if tag is None else tag_of(tag),
+        mentions=mentions if mentions is None else mentions.lower(),
+    )
+    return matching, key
+
+
+@query
+def _posts_matching(
+    author: str | None, search: str | None, tag: str | None, mentions: str | None
+) -> Select[Post]:
+    statement = select(Post)
+    if author is not None:
+        statement = statement.where(Post.user_id == user_id_named(author))
+    if tag is not None:
+        statement = statement.join(Hashtag, _unindexed_post_id(Hashtag) == Post.id)
+        statement = statement.where(Hashtag.tag == tag, ~Hashtag.is_repeat)
+    if mentions is not None:
+        statement = statement.join(Mention, _unindexed_post_id(Mention) == Post.id)
+        statement = statement.where(Mention.user_id == user_id_named(mentions), ~Mention.is_repeat)
+    if search is not None and database_name() == "postgresql":
+        statement = statement.where(Post.words.op("@@")(cast(search, TSQUERY)))
+        # Plan with actual values: selectivity differs widely between search words.
+        statement = statement.execution_options(**{CUSTOM_PLAN: True})
+    elif search is not None:
+        statement = statement.join(search_index, search_index.c.rowid == Post.id)
+        statement = statement.where(search_index.c.posts_search.op("MATCH")(search))
+    return statement
+
+
+def _unindexed_post_id(entity: type[Entity]) -> ColumnElement[int]:
+    """Return the id of an entity's post. `+ 0` keeps PostgreSQL from a merge join that scans all posts."""
+    return entity.post_id + 0
+
+
+def _search_expression(terms: Sequence[Term]) -> str:
+    """Return the terms in the search syntax of the database; without terms, one that matches nothing."""
+    if database_name() == "postgresql":
+        return " & ".join(f"({' <-> '.join(term.words)}{':*' * term.is_prefix})" for term in terms)
+    return " AND ".join(f'"{" ".join(term.words)}"{"*" * term.is_prefix}' for term in terms) or '""'
+
+
+def ids_of_posts_around(post_id: int, author_id: int) -> Select[int]:
+    """Return the ids of the posts that change when a post is deleted, in locking order.
+
+    These are the post that it replies to, the post, and its replies; none if it has another author.
+    """
+    own = Post.id == post_id, Post.user_id == author_id
+    post = select(Post.id).where(*own).scalar_subquery()
+    parent = select(Post.in_reply_to_id).where(*own).scalar_subquery()
+    changed = or_(Post.id.in_([parent, post]), Post.in_reply_to_id == post)
+    return select(Post.id).where(changed).order_by(Post.id)

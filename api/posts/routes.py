@@ -1,23 +1,28 @@
-"""Posts: anybody may read them, only their author may change them."""
+"""Posts: all callers can read them; only the author can change them."""
 
 from typing import Any
 
-from flask import Blueprint, abort, url_for
+from flask import Blueprint, url_for
 
 from api.auth import current_user_id, ensure_author, token_optional, token_required
-from api.conditional import ensure_unchanged
-from api.database import FOR_UPDATE, db
-from api.endpoint import accepts, fails, returns
-from api.idempotency import idempotent
+from api.contract.endpoint import accepts, fails, returns
+from api.contract.idempotency import idempotent
+from api.db import FOR_NO_KEY_UPDATE, db
 from api.models import Post
-from api.pagination import Page, PageQuery, page_of, paginate
-from api.posts.queries import chain_to, id_of_post, posts_around_post, posts_by, posts_found, replies_to
+from api.posts.queries import (
+    ancestors_of,
+    ids_of_posts_around,
+    post_with_id,
+    posts_by,
+    posts_matching,
+    replies_to,
+)
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostUpdateSchema, ThreadSchema
-from api.posts.writing import insert_post, replace_entities
-from api.prepared import Prepared, row_with
-from api.rows import read_shown
-from api.schema import refusal
-from api.users.queries import id_of
+from api.posts.writing import insert_post, save_post
+from api.rendering import PageQuery, all_rows, compose, get_or_404, page_of, paginate
+from api.schemas import invalid
+from api.users.queries import user_named
+from api.web.conditional import ensure_unchanged
 
 posts = Blueprint("posts", __name__)
 post_schema = PostSchema()
@@ -28,15 +33,14 @@ FIRST_PAGE: dict[str, Any] = PageQuery().load({})
 @token_optional
 @accepts(PostQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_posts(query: dict[str, Any]) -> Page:
+def list_posts(query: dict[str, Any]) -> Any:
     """List posts.
 
-    The newest come first. Of several conditions all must be true. Public; a token adds what `expand=viewer`
-    shows.
+    Newest first. Several filters must all match. Public; a token is needed only for `expand=viewer`.
     """
-    conditions = {name: query[name] for name in ("author", "q", "tag", "mentions") if name in query}
-    found, key = posts_found(**conditions)
-    return paginate(found, query, key)
+    filters = {name: query.get(name) for name in ("author", "q", "tag", "mentions")}
+    matching, key = posts_matching(**filters)
+    return paginate(matching, query, key=key)
 
 
 @posts.post("/posts")
@@ -48,58 +52,56 @@ def list_posts(query: dict[str, Any]) -> Page:
 def create_post(fields: dict[str, Any]) -> Any:
     """Publish a post.
 
-    With `in_reply_to_id` it answers another. Each `#hashtag`, and each `@username` that somebody has, becomes
-    one of its `entities`. The answer's `Location` is where it can be read from now on.
+    With `in_reply_to_id` it is a reply. Each `#hashtag`, and each `@username` of an existing user, becomes
+    one of its `entities`. `Location` is the URL of the post.
     """
-    answered_id = fields.get("in_reply_to_id")
-    if answered_id is not None and db.session.get(Post, answered_id, **FOR_UPDATE) is None:
-        raise refusal("not_found", "There is no such post.", "in_reply_to_id")
+    parent_id = fields.get("in_reply_to_id")
+    if parent_id is not None and db.session.get(Post, parent_id, **FOR_NO_KEY_UPDATE) is None:
+        raise invalid("not_found", "There is no such post.", "in_reply_to_id")
     post_id = insert_post(current_user_id(), **fields)
-    return row_with(post_id, model=Post), {"Location": url_for(".get_post", post_id=post_id)}
+    return get_or_404(Post, post_id), {"Location": url_for(".get_post", post_id=post_id)}
 
 
-@posts.get("/posts/<int:post_id>")
+@posts.get("/posts/<id:post_id>")
 @token_optional
 @returns(post_schema)
-def get_post(post_id: int) -> Prepared:
+def get_post(post_id: int) -> Any:
     """Get a post.
 
-    Answers 404 once its author has deleted it. Public; a token adds what `expand=viewer` shows.
+    Public; a token is needed only for `expand=viewer`.
     """
-    return row_with(post_id, model=Post)
+    return get_or_404(Post, post_id)
 
 
-@posts.patch("/posts/<int:post_id>")
+@posts.patch("/posts/<id:post_id>")
 @token_required
 @accepts(PostUpdateSchema())
 @returns(post_schema)
 @fails(403, 412)
-def update_post(changes: dict[str, Any], post_id: int) -> Post:
+def update_post(changes: dict[str, Any], post_id: int) -> Any:
     """Edit your post.
 
-    Members that are left out stay as they are. If the text changes, `edited_at` says when, and `entities` are
-    found anew.
+    Members that are not sent stay unchanged. A different `body` sets `edited_at` and replaces `entities`.
     """
-    post = db.get_or_404(Post, post_id, **FOR_UPDATE)
+    post = db.get_or_404(Post, post_id, **FOR_NO_KEY_UPDATE)
     ensure_author(post)
     ensure_unchanged(post, post_schema)
     post.update(changes)
-    if "body" in changes:
-        replace_entities(post)
+    save_post(post)
     db.session.commit()
-    return post
+    return get_or_404(Post, post_id)
 
 
-@posts.delete("/posts/<int:post_id>")
+@posts.delete("/posts/<id:post_id>")
 @token_required
 @returns()
 @fails(403, 412)
 def delete_post(post_id: int) -> None:
     """Delete your post.
 
-    It is gone for good. Replies to it stay, and no longer say what they answer.
+    Permanently. Replies to it remain; their `in_reply_to_id` becomes null.
     """
-    db.session.execute(posts_around_post(post_id, current_user_id()).with_for_update())
+    db.session.execute(ids_of_posts_around(post_id, current_user_id()).with_for_update())
     post = db.get_or_404(Post, post_id)
     ensure_author(post)
     ensure_unchanged(post, post_schema)
@@ -107,42 +109,43 @@ def delete_post(post_id: int) -> None:
     db.session.commit()
 
 
-@posts.get("/posts/<int:post_id>/replies")
+@posts.get("/posts/<id:post_id>/replies")
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_replies(query: dict[str, Any], post_id: int) -> Page:
+def list_replies(query: dict[str, Any], post_id: int) -> Any:
     """List replies to a post.
 
-    The oldest come first. Public; a token adds what `expand=viewer` shows.
+    Oldest first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(replies_to(post_id), query, Post.id, ascending=True, of=id_of_post(post_id))
+    return paginate(replies_to(post_id), query, key=Post.id, ascending=True, parent=post_with_id(post_id))
 
 
-@posts.get("/posts/<int:post_id>/thread")
+@posts.get("/posts/<id:post_id>/thread")
 @token_optional
 @returns(ThreadSchema())
-def get_thread(post_id: int) -> dict[str, Any]:
+def get_thread(post_id: int) -> Any:
     """Get a post in its conversation.
 
-    With what it answers, what that answers and so on (the nearest 40, oldest first), and the first page of
-    replies to it. Public; a token adds what `expand=viewer` shows.
+    Returns the post, the posts that it descends from (the 40 nearest, oldest first), and the first page of
+    its replies. Public; a token is needed only for `expand=viewer`.
     """
-    *ancestors, post = read_shown(chain_to(post_id), post_schema) or abort(404)
-    replies = paginate(
-        replies_to(post_id), FIRST_PAGE, Post.id, ascending=True, endpoint="posts.list_replies"
+    return compose(
+        ancestors=all_rows(ancestors_of(post_id)),
+        post=get_or_404(Post, post_id),
+        replies=paginate(
+            replies_to(post_id), FIRST_PAGE, key=Post.id, ascending=True, endpoint="posts.list_replies"
+        ),
     )
-    return {"ancestors": ancestors, "post": post, "replies": replies}
 
 
 @posts.get("/users/<username:username>/posts")
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_user_posts(query: dict[str, Any], username: str) -> Page:
+def list_user_posts(query: dict[str, Any], username: str) -> Any:
     """List a user's posts.
 
-    The newest come first. The name may be given in any case. Public; a token adds what `expand=viewer`
-    shows.
+    Newest first. The username is case-insensitive. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(posts_by(username), query, Post.id, of=id_of(username))
+    return paginate(posts_by(username), query, key=Post.id, parent=user_named(username))

@@ -1,58 +1,47 @@
-"""How posts are shown, and what it takes to write one."""
+"""Representations of posts, and the input for writing them."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import orjson
 from marshmallow import EXCLUDE, fields, validate
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
-from sqlalchemy.orm import aliased
 
-from api.converters import LARGEST_ID
 from api.models import Entity, Like, Post
-from api.pagination import PageQuery, page_of
-from api.rows import CALLER_ID, ETag, Expandable, Flag
-from api.schema import BaseSchema, Text
+from api.rendering import PageQuery, page_of
+from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag
 from api.users.schemas import AuthorSchema
+from api.web.converters import LARGEST_ID
 
 BODY = {
-    "description": "The text: 1 to 140 code points after NFC normalisation, not blank.",
+    "description": "The text: 1 to 140 code points after NFC normalization, not blank.",
     "minLength": 1,
     "example": "The first snowdrops are out. #garden",
 }
 
 
 class PostCountsSchema(BaseSchema):
-    """What strangers make of a post."""
+    """Counts of likes and replies."""
 
     class Meta:
         model = Post
         unknown = EXCLUDE
 
-    like_count = auto_field(required=True, metadata={"description": "How many users like it.", "example": 3})
-    reply_count = auto_field(
-        required=True, metadata={"description": "How many replies it has.", "example": 1}
-    )
-
-
-TheirLike = aliased(Like)
+    like_count = auto_field(required=True, metadata={"description": "Number of likes.", "example": 3})
+    reply_count = auto_field(required=True, metadata={"description": "Number of replies.", "example": 1})
 
 
 class PostViewerSchema(BaseSchema):
-    """What a post and the caller are to each other."""
+    """The relation between a post and the caller."""
 
     class Meta:
         unknown = EXCLUDE
 
-    liked = Flag(
-        exists().where(TheirLike.user_id == CALLER_ID, TheirLike.post_id == Post.id),
+    liked = ViewerFlag(
+        exists().where(Like.user_id == VIEWER_ID, Like.post_id == Post.id).correlate(Post),
         metadata={"description": "Whether you like it.", "example": True},
     )
 
 
 class EntitySchema(BaseSchema):
-    """A place in a post's text that a reader can follow: a hashtag or the mention of a user."""
+    """A hashtag, or the mention of a user, in a post's text."""
 
     class Meta:
         model = Entity
@@ -60,25 +49,30 @@ class EntitySchema(BaseSchema):
 
     start = auto_field(
         required=True,
-        metadata={"format": "int32", "description": "Code points before it.", "example": 29},
+        metadata={"format": "int32", "description": "Number of code points before it.", "example": 29},
     )
     end = auto_field(
         required=True,
-        metadata={"format": "int32", "description": "Code points up to its end.", "example": 36},
+        metadata={"format": "int32", "description": "Number of code points up to its end.", "example": 36},
     )
     tag = auto_field(
         required=True,
-        metadata={"description": "What to ask `GET /posts?tag=` for; null if a user.", "example": "garden"},
+        metadata={
+            "description": "The value for `GET /posts?tag=`; null for a mention.",
+            "example": "garden",
+        },
     )
     username = fields.String(
+        attribute="user.username",
+        dump_default=None,
         required=True,
         allow_none=True,
-        metadata={"description": "What the user is called now; null if a hashtag.", "example": None},
+        metadata={"description": "The user's current username; null for a hashtag.", "example": None},
     )
 
 
 class PostSchema(BaseSchema):
-    """A post, the same for every reader."""
+    """A post."""
 
     class Meta:
         model = Post
@@ -97,14 +91,13 @@ class PostSchema(BaseSchema):
             "example": None,
         },
     )
-    author = fields.Nested(AuthorSchema(), required=True, metadata={"description": "Who wrote it."})
-    is_reply = auto_field(
-        required=True, metadata={"description": "Whether it answers a post.", "example": True}
-    )
+    author = fields.Nested(AuthorSchema(), required=True, metadata={"description": "The author."})
+    is_reply = auto_field(required=True, metadata={"description": "Whether it is a reply.", "example": True})
     in_reply_to_id = auto_field(
         required=True,
         metadata={
-            "description": "Id of the post that it answers; null if it answers none, or if that is gone.",
+            "description": "Id of the post that it replies to; null if it is not a reply, or if that post "
+            "was deleted.",
             "example": 41,
         },
     )
@@ -114,12 +107,10 @@ class PostSchema(BaseSchema):
         metadata={"description": "The hashtags and mentions in the text, in their order."},
     )
     etag = ETag()
-    counts = Expandable(
-        PostCountsSchema(), metadata={"description": "Only with `expand=counts`; otherwise null."}
-    )
+    counts = Expandable(PostCountsSchema(), metadata={"description": "Null without `expand=counts`."})
     viewer = Expandable(
         PostViewerSchema(),
-        metadata={"description": "Only with `expand=viewer`, for who is signed in; otherwise null."},
+        metadata={"description": "Null without `expand=viewer`, or if you are not signed in."},
     )
 
 
@@ -132,7 +123,10 @@ class ThreadSchema(BaseSchema):
     ancestors = fields.List(
         fields.Nested(PostSchema()),
         required=True,
-        metadata={"description": "What it answers, what that answers and so on; the oldest first."},
+        metadata={
+            "description": "The post that it replies to, the post that this one replies to, and so on; "
+            "oldest first."
+        },
     )
     post = fields.Nested(PostSchema(), required=True, metadata={"description": "The post."})
     replies = fields.Nested(
@@ -141,17 +135,9 @@ class ThreadSchema(BaseSchema):
         metadata={"description": "The first page of `GET /posts/{post_id}/replies`."},
     )
 
-    def dump(self, obj: Mapping[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Read the page of replies; the posts have been read as they are shown."""
-        return {
-            "ancestors": [orjson.Fragment(post.json) for post in obj["ancestors"]],
-            "post": orjson.Fragment(obj["post"].json),
-            "replies": page_of(PostSchema).dump(obj["replies"]),
-        }
-
 
 class PostCreateSchema(BaseSchema):
-    """What it takes to publish a post."""
+    """The input for publishing a post."""
 
     class Meta:
         model = Post
@@ -161,12 +147,12 @@ class PostCreateSchema(BaseSchema):
         required=False,
         allow_none=False,
         validate=validate.Range(1, LARGEST_ID),
-        metadata={"description": "Id of the post that this one answers, if any.", "example": 41},
+        metadata={"description": "Id of the post that this one replies to, if any.", "example": 41},
     )
 
 
 class PostUpdateSchema(BaseSchema):
-    """What to change of a post: only the members that are sent (RFC 7396)."""
+    """Changes to a post. Members that are not sent stay unchanged (RFC 7396)."""
 
     class Meta:
         model = Post
@@ -175,36 +161,34 @@ class PostUpdateSchema(BaseSchema):
 
 
 class PostQuery(PageQuery):
-    """Which posts to list."""
+    """The query parameters of the list of posts."""
 
     author = Text(
         validate=validate.Length(max=64),
         metadata={
-            "description": "Only posts of the user with this name, whatever its case; nobody's if "
-            "there is no such user.",
+            "description": "Only posts by the user with this username, regardless of case.",
             "example": "ann",
         },
     )
     q = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with all these words, whatever their case and accents; "
-            '`"words in quotes"` must follow each other, `snow*` finds what begins so.',
+            "description": "Only posts with all these words, regardless of case and accents. "
+            '`"words in quotes"` match as a phrase; `snow*` matches words that begin with it.',
             "example": 'snow* "are out"',
         },
     )
     tag = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with this hashtag, whatever its case and accents; the `#` may be "
-            "left out.",
+            "description": "Only posts with this hashtag, regardless of case and accents; `#` is optional.",
             "example": "garden",
         },
     )
     mentions = Text(
         validate=validate.Length(max=64),
         metadata={
-            "description": "Only posts that mention the user with this name, whatever its case.",
+            "description": "Only posts that mention the user with this username, regardless of case.",
             "example": "ann",
         },
     )

@@ -1,20 +1,19 @@
-"""Which sessions."""
+"""Queries for sessions."""
 
 from datetime import datetime
 
 from sqlalchemy import Select, select
 
 from api.models import Session
-from api.prepared import prepared
+from api.rendering import query
 
 
-@prepared
-def sessions_of(user_id: int, current_id: int, now: datetime) -> Select[Session, bool]:
-    """Where a user is signed in, each with whether it is the current one."""
-    is_current = (Session.id == current_id).label("is_current")
-    return select(Session, is_current).where(Session.user_id == user_id, Session.expires_at > now)
+@query
+def sessions_of(user_id: int, now: datetime) -> Select[Session]:
+    """Return a user's sessions that have not expired."""
+    return select(Session).where(Session.user_id == user_id, Session.expires_at > now)
 
 
 def session_of(user_id: int, session_id: int) -> Select[Session]:
-    """One of a user's sessions."""
+    """Return one of a user's sessions."""
     return select(Session).where(Session.id == session_id, Session.user_id == user_id)

@@ -1,4 +1,4 @@
-"""Tokens: sign in, stay signed in, see where you are signed in, sign out."""
+"""Tokens: sign in, refresh tokens, list your sessions, sign out."""
 
 import time
 from datetime import timedelta
@@ -16,23 +16,25 @@ from api.auth import (
     password_required,
     token_required,
 )
-from api.cors import ensure_own_origin
-from api.database import FOR_UPDATE, db, utc_now
-from api.endpoint import accepts, fails, returns
-from api.messages import current_request
+from api.auth.signing import signed, signed_values
+from api.contract.endpoint import accepts, fails, returns
+from api.db import FOR_NO_KEY_UPDATE, db, utc_now
 from api.models import Session
-from api.pagination import Page, PageQuery, page_of, paginate
-from api.signing import signed, signed_values
+from api.rate_limiting import rate_limited
+from api.rendering import PageQuery, page_of, paginate
 from api.tokens.queries import session_of, sessions_of
 from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenQuery, TokenRefreshSchema
+from api.web.cors import ensure_own_origin
+from api.web.wrappers import current_request
 
-REFRESH_TOKEN = "refresh token"  # noqa: S105 -- a purpose, see api.signing.
+REFRESH_TOKEN = "refresh token"  # noqa: S105 -- a purpose, see api/auth/signing.py.
 COOKIE = "refresh_token"
 
 tokens = Blueprint("tokens", __name__)
 
 
 @tokens.post("/tokens")
+@rate_limited("sign_in", wrong_password=401)
 @password_required
 @accepts(TokenQuery(), location="query")
 @returns(TokenPairSchema(), headers=("Set-Cookie",))
@@ -40,9 +42,9 @@ tokens = Blueprint("tokens", __name__)
 def create_token(query: dict[str, bool]) -> Any:
     """Sign in.
 
-    Send your username or e-mail address and your password by HTTP Basic. The answer is a pair of tokens:
-    the access token goes with every other request; when it expires, the refresh token gets the next pair.
-    With `cookie=true` the refresh token comes as a cookie instead, for pages whose origin is allowed.
+    Send your username or email address and your password by HTTP Basic. The response is a pair of tokens:
+    send the access token with other requests; when it expires, exchange the refresh token for the next pair.
+    With `cookie=true` the refresh token is set as a cookie instead, for pages whose origin is allowed.
     """
     if query["cookie"]:
         ensure_own_origin()
@@ -62,15 +64,17 @@ def create_token(query: dict[str, bool]) -> Any:
 
 
 @tokens.post("/tokens/refresh")
+@rate_limited("sign_in")
 @accepts(TokenRefreshSchema())
 @returns(TokenPairSchema(), headers=("Set-Cookie",))
 @fails(401, 403)
 def refresh_token(fields: dict[str, str | None]) -> Any:
-    """Renew your tokens.
+    """Refresh your tokens.
 
-    A refresh token works once. For ten seconds more it gets the same answer again, so that two tabs or a
-    retry do no harm. Used after that, it is taken for stolen, and its session ends. Without one in the
-    body, that in the cookie is renewed, and the next one set as a cookie, for pages whose origin is allowed.
+    A refresh token works once. For ten more seconds it returns the same pair again, so that a retry or a
+    second tab does not fail. A later use is treated as theft and ends the session. Without a token in the
+    body, the token in the cookie is used and the next one is set as a cookie, for pages whose origin is
+    allowed.
     """
     token = fields["refresh_token"]
     in_cookie = token is None
@@ -82,7 +86,7 @@ def refresh_token(fields: dict[str, str | None]) -> Any:
         raise invalid_token()
     session_id, origin, generation = claims
     now = utc_now()
-    session = db.session.get(Session, session_id, **FOR_UPDATE)
+    session = db.session.get(Session, session_id, **FOR_NO_KEY_UPDATE)
     if session is None or session.origin != origin or session.expires_at <= now:
         raise invalid_token()
     if generation == session.generation:
@@ -101,12 +105,12 @@ def refresh_token(fields: dict[str, str | None]) -> Any:
 @token_required
 @accepts(PageQuery(), location="query")
 @returns(page_of(SessionSchema))
-def list_tokens(query: dict[str, Any]) -> Page:
+def list_tokens(query: dict[str, Any]) -> Any:
     """List your sessions.
 
-    Each is one place where you are signed in; the newest come first.
+    Each is one sign-in; newest first.
     """
-    return paginate(sessions_of(current_user_id(), current_session_id(), utc_now()), query, Session.id)
+    return paginate(sessions_of(current_user_id(), utc_now()), query, key=Session.id)
 
 
 @tokens.delete("/tokens/current")
@@ -115,20 +119,20 @@ def list_tokens(query: dict[str, Any]) -> Page:
 def delete_current_token() -> Any:
     """Sign out.
 
-    Ends this session: its access and refresh tokens stop working at once. A cookie that is sent is removed.
+    Ends this session: its access and refresh tokens become invalid at once. A token cookie is removed.
     """
     db.session.execute(delete(Session).where(Session.id == current_session_id()))
     db.session.commit()
     return None, _cookie("", 0) if COOKIE in current_request().cookies else {}
 
 
-@tokens.delete("/tokens/<int:token_id>")
+@tokens.delete("/tokens/<id:token_id>")
 @token_required
 @returns()
 def delete_token(token_id: int) -> None:
-    """Sign out elsewhere.
+    """End one of your sessions.
 
-    Ends one of your sessions, by the id that the list of them gives.
+    Its access and refresh tokens become invalid at once.
     """
     session = db.first_or_404(session_of(current_user_id(), token_id).with_for_update())
     db.session.delete(session)
@@ -136,7 +140,7 @@ def delete_token(token_id: int) -> None:
 
 
 def _token_pair(session: Session, *, in_cookie: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a session's tokens, the same ones for as long as it is not renewed, and headers."""
+    """Return a session's tokens, which are the same until it is refreshed, and headers."""
     life: int = current_app.config["ACCESS_TOKEN_SECONDS"]
     expires_at = int(session.refreshed_at.timestamp()) + life
     access_token = signed(ACCESS_TOKEN, [session.id, session.origin, expires_at, session.user_id])
@@ -151,7 +155,7 @@ def _token_pair(session: Session, *, in_cookie: bool) -> tuple[dict[str, Any], d
 
 
 def _cookie(token: str, seconds: int) -> dict[str, str]:
-    """Return the header that keeps a refresh token in a browser for a time, where no script can read it."""
+    """Return the header that stores a refresh token in a browser, where no script can read it."""
     path = url_for(".create_token")
     cookie = dump_cookie(
         COOKIE, token, seconds, path=path, secure=True, httponly=True, samesite="Strict", sync_expires=False
@@ -168,6 +172,6 @@ def _grace() -> timedelta:
 
 
 def _user_agent() -> str:
-    sent = current_request().user_agent.string
-    printable = (mark for mark in sent if mark.isascii() and mark.isprintable())
+    header = current_request().user_agent.string
+    printable = (character for character in header if character.isascii() and character.isprintable())
     return "".join(printable)[:200]

@@ -1,14 +1,14 @@
-"""How tokens and sessions are shown."""
+"""Representations of tokens and sessions, and the input for refreshing."""
 
 from marshmallow import EXCLUDE, fields, validate
 from marshmallow_sqlalchemy import auto_field
 
 from api.models import Session
-from api.schema import BaseSchema, Integer, QuerySchema, Text
+from api.schemas import VIEWER_SESSION_ID, BaseSchema, Integer, QuerySchema, Text, ViewerFlag
 
 
 class TokenPairSchema(BaseSchema):
-    """What a client needs to act for its user (RFC 6749, section 5.1)."""
+    """An access token and a refresh token (RFC 6749, section 5.1)."""
 
     class Meta:
         unknown = EXCLUDE
@@ -24,8 +24,8 @@ class TokenPairSchema(BaseSchema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "Exchange it once, at `POST /tokens/refresh`, for the next pair. Null if it "
-            "travels in a cookie.",
+            "description": "Exchange it once, at `POST /tokens/refresh`, for the next pair. Null if it is "
+            "set as a cookie.",
             "example": "WzEsMV0.b2t1U0pHV0xwV3VJb0p5c1ZtWUxrSGZtN1pNd0Q",
         },
     )
@@ -36,14 +36,14 @@ class TokenPairSchema(BaseSchema):
         required=True,
         metadata={
             "format": "int32",
-            "description": "For how many seconds the access token is still good.",
+            "description": "Seconds until the access token expires.",
             "example": 900,
         },
     )
 
 
 class TokenQuery(QuerySchema):
-    """How tokens are to travel."""
+    """The query parameters of signing in."""
 
     cookie = fields.Boolean(
         truthy={"true"},
@@ -51,27 +51,27 @@ class TokenQuery(QuerySchema):
         load_default=False,
         metadata={
             "description": "Whether to set the refresh token as a cookie that no script can read, for pages "
-            "of the service's own origin and of those that it allows."
+            "of the service's own origin and of allowed origins."
         },
     )
 
 
 class TokenRefreshSchema(BaseSchema):
-    """What it takes to go on being signed in."""
+    """The input for refreshing tokens."""
 
     refresh_token = Text(
         allow_none=True,
         load_default=None,
         validate=validate.Length(max=500),
         metadata={
-            "description": "The refresh token of the newest pair. If null or left out, that in the cookie.",
+            "description": "The refresh token of the latest pair. If null or not sent, the cookie is used.",
             "example": "WzEsMV0.b2t1U0pHV0xwV3VJb0p5c1ZtWUxrSGZtN1pNd0Q",
         },
     )
 
 
 class SessionSchema(BaseSchema):
-    """One place where you are signed in."""
+    """One sign-in."""
 
     IS_CONFIDENTIAL = True
 
@@ -81,16 +81,16 @@ class SessionSchema(BaseSchema):
 
     id = auto_field(
         required=True,
-        metadata={"description": "Id to end it with, `DELETE /tokens/{token_id}`.", "example": 3},
+        metadata={"description": "Id of the session, for `DELETE /tokens/{token_id}`.", "example": 3},
     )
-    is_current = fields.Boolean(
-        required=True,
-        metadata={"description": "Whether it is the one that asks.", "example": True},
+    is_current = ViewerFlag(
+        Session.id == VIEWER_SESSION_ID,
+        metadata={"description": "Whether it is the session of this request.", "example": True},
     )
     user_agent = auto_field(
         required=True,
         metadata={
-            "description": "The program that signed in, by its own account.",
+            "description": "The `User-Agent` of the client that signed in.",
             "example": "curl/8.5.0",
         },
     )
@@ -101,14 +101,14 @@ class SessionSchema(BaseSchema):
     refreshed_at = auto_field(
         required=True,
         metadata={
-            "description": "When its tokens were last renewed.",
+            "description": "When its tokens were last refreshed.",
             "example": "2026-11-22T09:45:30.000Z",
         },
     )
     expires_at = auto_field(
         required=True,
         metadata={
-            "description": "When it ends, unless its tokens are renewed before.",
+            "description": "When it expires, unless its tokens are refreshed before.",
             "example": "2026-12-22T09:45:30.000Z",
         },
     )

@@ -1,4 +1,4 @@
-"""Which users."""
+"""Queries for users. Usernames are given in lower case."""
 
 from typing import Any
 
@@ -6,71 +6,63 @@ from sqlalchemy import CompoundSelect, ScalarSelect, Select, literal, select, un
 from sqlalchemy.orm import aliased
 
 from api.models import Entity, Follow, Like, Post, User
-from api.prepared import Prepared, prepared
+from api.rendering import query
+from api.rendering.descriptions import Query
 
 
-def id_named(folded_username: str) -> ScalarSelect[int]:
-    """The id of the user with a name, given in lower case: a value within another statement."""
-    return _ids_named(folded_username).scalar_subquery()
+def user_id_named(username: str) -> ScalarSelect[int]:
+    """Return a subquery for the id of the user with a username."""
+    return select(User.id).where(User.folded_username == username).scalar_subquery()
 
 
-@prepared
-def id_of(folded_username: str) -> Select[int]:
-    """The id of the user with a name, given in lower case."""
-    return _ids_named(folded_username)
+@query
+def user_named(username: str) -> Select[User]:
+    """Return the user with a username."""
+    return select(User).where(User.folded_username == username)
 
 
-def _ids_named(folded_username: str) -> Select[int]:
-    return select(User.id).where(User.folded_username == folded_username)
-
-
-@prepared
-def profile_of(folded_username: str) -> Select[User]:
-    """The user with a name, given in lower case."""
-    return select(User).where(User.folded_username == folded_username)
-
-
-@prepared
+@query
 def all_users() -> Select[User]:
-    """Everybody."""
+    """Return all users."""
     return select(User)
 
 
-def users_with_prefix(prefix: str) -> Prepared:
-    """Those whose names begin with a prefix, whatever its case.
+def users_with_prefix(prefix: str) -> Query[User]:
+    """Return the users whose usernames begin with a prefix, regardless of case.
 
-    A range rather than LIKE, so that the index on the names serves it on every database. Names keep to
-    ASCII, whose last character, DEL, comes after all that a prefix can go on with.
+    Uses a range rather than LIKE, so that both databases use the index. Usernames are ASCII; DEL, the last
+    ASCII character, sorts after all of them.
     """
     first = prefix.lower()
     return _users_between(first, first + "\x7f")
 
 
-@prepared
+@query
 def _users_between(first: str, last: str) -> Select[User]:
     return select(User).where(User.folded_username.between(first, last))
 
 
-def posts_around(user_id: int) -> Select[int]:
-    """The ids of posts that change when an account is deleted, in the order in which rows are locked.
+def ids_of_posts_around(user_id: int) -> Select[int]:
+    """Return the ids of the posts that change when an account is deleted, in locking order.
 
-    The user's, what those answer, what answers them, what the user likes, and what mentions the user.
+    These are the user's posts, the posts that these reply to, the replies to them, the posts that the user
+    likes, and the posts that mention the user.
     """
-    theirs = aliased(Post)
+    own = aliased(Post)
     changed: CompoundSelect[Any] = union(
         select(Post.id).where(Post.user_id == user_id),
-        select(theirs.in_reply_to_id).where(theirs.user_id == user_id, theirs.in_reply_to_id.is_not(None)),
-        select(Post.id).join(theirs, theirs.id == Post.in_reply_to_id).where(theirs.user_id == user_id),
+        select(own.in_reply_to_id).where(own.user_id == user_id, own.in_reply_to_id.is_not(None)),
+        select(Post.id).join(own, own.id == Post.in_reply_to_id).where(own.user_id == user_id),
         select(Like.post_id).where(Like.user_id == user_id),
         select(Entity.post_id).where(Entity.user_id == user_id),
     )
     return select(Post.id).where(Post.id.in_(changed)).order_by(Post.id)
 
 
-def users_around(user_id: int) -> Select[int]:
-    """The ids of users who change when an account is deleted, in the order in which rows are locked.
+def ids_of_users_around(user_id: int) -> Select[int]:
+    """Return the ids of the users that change when an account is deleted, in locking order.
 
-    The user, whom they follow, and who follows them.
+    These are the user, the users that they follow, and their followers.
     """
     changed = union(
         select(literal(user_id)),

@@ -1,4 +1,4 @@
-"""Users: anybody may register and be looked up; what is under `/me` is the caller's own."""
+"""Users: all callers can register and read profiles; `/me` is your own account."""
 
 from typing import Any
 
@@ -15,15 +15,22 @@ from api.auth import (
     token_optional,
     token_required,
 )
-from api.conditional import ensure_unchanged
-from api.database import db
-from api.endpoint import accepts, fails, returns
-from api.idempotency import idempotent
-from api.letters import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, end_tokens, write_later
+from api.contract.endpoint import accepts, fails, returns
+from api.contract.idempotency import idempotent
+from api.db import db
+from api.mail.emails import email_after_response
+from api.mail.kinds import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET
+from api.mail.tokens import revoke_tokens
 from api.models import Session, User
-from api.pagination import Page, page_of, paginate
-from api.prepared import Prepared
-from api.users.queries import all_users, posts_around, profile_of, users_around, users_with_prefix
+from api.rate_limiting import rate_limited
+from api.rendering import first_or_404, page_of, paginate
+from api.users.queries import (
+    all_users,
+    ids_of_posts_around,
+    ids_of_users_around,
+    user_named,
+    users_with_prefix,
+)
 from api.users.schemas import (
     AccountDeleteSchema,
     AccountSchema,
@@ -34,12 +41,14 @@ from api.users.schemas import (
     UserSchema,
     ensure_no_name,
 )
+from api.web.conditional import ensure_unchanged
 
 users = Blueprint("users", __name__)
 account_schema = AccountSchema()
 
 
 @users.post("/users")
+@rate_limited("registration")
 @idempotent
 @accepts(UserCreateSchema())
 @returns(account_schema, 201)
@@ -47,16 +56,16 @@ account_schema = AccountSchema()
 def create_user(fields: dict[str, Any]) -> Any:
     """Register.
 
-    Then sign in with `POST /tokens`. A name or an e-mail address that somebody has already, in whatever
-    case, is a 409 whose `errors` say which. The address is sent a token for
-    `POST /email-verifications/redeem`; nothing depends on its use.
+    Then sign in with `POST /tokens`. If another user has the username or the email address, regardless of
+    case, the response is 409 and its `errors` name the member. A token for
+    `POST /email-verifications/redeem` is sent to the address; using it is optional.
     """
     db.session.commit()  # No transaction is open while the password is hashed.
     password_hash = passwords().hash(fields.pop("password"))
     user = User(password_hash=password_hash, **fields)
     db.session.add(user)
     db.session.flush()
-    write_later(EMAIL_VERIFICATION, User.id == user.id)
+    email_after_response(EMAIL_VERIFICATION, User.id == user.id)
     return user, {"Location": url_for(".get_user", username=user.username)}
 
 
@@ -64,50 +73,50 @@ def create_user(fields: dict[str, Any]) -> Any:
 @token_optional
 @accepts(UserQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_users(query: dict[str, Any]) -> Page:
+def list_users(query: dict[str, Any]) -> Any:
     """List users.
 
-    The newest come first; with `q`, those whose names begin with it, sorted by name. Public; a token adds
-    what `expand=viewer` shows.
+    Newest first; with `q`, sorted by username. Public; a token is needed only for `expand=viewer`.
     """
     if "q" in query:
-        return paginate(users_with_prefix(query["q"]), query, User.folded_username, ascending=True)
-    return paginate(all_users(), query, User.id)
+        return paginate(users_with_prefix(query["q"]), query, key=User.folded_username, ascending=True)
+    return paginate(all_users(), query, key=User.id)
 
 
 @users.get("/users/<username:username>")
 @token_optional
 @returns(UserSchema())
-def get_user(username: str) -> Prepared:
+def get_user(username: str) -> Any:
     """Get a user's public profile.
 
-    The name may be given in any case. Public; a token adds what `expand=viewer` shows.
+    The username is case-insensitive. Public; a token is needed only for `expand=viewer`.
     """
-    return profile_of(username)
+    return first_or_404(user_named(username))
 
 
 @users.get("/me")
 @token_required
 @returns(account_schema)
-def get_account() -> User:
+def get_account() -> Any:
     """Get your account.
 
-    This is your profile and what only you see of it.
+    Your profile, with the members that only you can see.
     """
     return current_user()
 
 
 @users.patch("/me")
+@rate_limited(wrong_password=403)
 @token_required
 @accepts(AccountUpdateSchema())
 @returns(account_schema)
 @fails(403, 409, 412)
-def update_account(changes: dict[str, Any]) -> User:
+def update_account(changes: dict[str, Any]) -> Any:
     """Edit your account.
 
-    Members that are left out stay as they are. Whoever changes the e-mail address must give the current
-    password as well. The new address is not verified and is sent a token, as when you registered; what was
-    mailed to the old one works no longer, and the old one is told.
+    Members that are not sent stay unchanged. Changing the email address requires `current_password`. The new
+    address is unverified, and a token is sent to it, as at registration. Tokens sent to the old address
+    become invalid, and a notice is sent there.
     """
     password = changes.pop("current_password", None)
     if "email" in changes:
@@ -117,16 +126,17 @@ def update_account(changes: dict[str, Any]) -> User:
     old_email = user.email
     user.update(changes)
     if user.email != old_email:
-        end_tokens(PASSWORD_RESET, user)
-        end_tokens(EMAIL_VERIFICATION, user)
+        revoke_tokens(PASSWORD_RESET, user)
+        revoke_tokens(EMAIL_VERIFICATION, user)
     db.session.commit()
     if user.email != old_email:
-        write_later(EMAIL_VERIFICATION, User.id == user.id)
-        write_later(EMAIL_CHANGE, User.id == user.id, email=old_email)
+        email_after_response(EMAIL_VERIFICATION, User.id == user.id)
+        email_after_response(EMAIL_CHANGE, User.id == user.id, to=old_email)
     return user
 
 
 @users.delete("/me")
+@rate_limited(wrong_password=403)
 @token_required
 @accepts(AccountDeleteSchema())
 @returns()
@@ -134,11 +144,11 @@ def update_account(changes: dict[str, Any]) -> User:
 def delete_account(fields: dict[str, str]) -> None:
     """Delete your account.
 
-    Removes all that you wrote and ends all your sessions, for good.
+    Permanently, with all your posts, likes, follows and sessions.
     """
     ensure_password(fields["password"], "password")
-    db.session.execute(posts_around(current_user_id()).with_for_update())
-    db.session.execute(users_around(current_user_id()).with_for_update())
+    db.session.execute(ids_of_posts_around(current_user_id()).with_for_update())
+    db.session.execute(ids_of_users_around(current_user_id()).with_for_update())
     user = locked_user()
     ensure_unchanged(user, account_schema)
     db.session.delete(user)
@@ -146,6 +156,7 @@ def delete_account(fields: dict[str, str]) -> None:
 
 
 @users.put("/me/password")
+@rate_limited(wrong_password=403)
 @token_required
 @accepts(PasswordChangeSchema())
 @returns()
@@ -153,14 +164,15 @@ def delete_account(fields: dict[str, str]) -> None:
 def change_password(fields: dict[str, str]) -> None:
     """Change your password.
 
-    Ends all your sessions but the one that asks, and a password reset that waits for its token.
+    Ends all your other sessions; tokens for a password reset become invalid.
     """
     user = current_user()
     ensure_no_name(fields["new_password"], user.username, user.email, "new_password")
     ensure_password(fields["current_password"], "current_password")
     user.password_hash = passwords().hash(fields["new_password"])
-    # First the user, whose row a sign-in with the old password waits for; then its session, if any.
+    # Updates the user first: a concurrent sign-in with the old password waits for this row, then fails; an
+    # earlier one is deleted below.
     db.session.flush()
     db.session.execute(delete(Session).where(Session.user_id == user.id, Session.id != current_session_id()))
-    end_tokens(PASSWORD_RESET, user)
+    revoke_tokens(PASSWORD_RESET, user)
     db.session.commit()

@@ -1,4 +1,4 @@
-"""How people are shown, by audience: Author < User < Account; and what they may send."""
+"""Representations of users, by audience (author of a post, public profile, own account), and input."""
 
 import re
 from collections.abc import Mapping
@@ -7,15 +7,14 @@ from typing import Any
 from marshmallow import EXCLUDE, validate, validates_schema
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
-from sqlalchemy.orm import aliased
 
+from api.auth.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
 from api.models import Follow, User
-from api.pagination import PageQuery
-from api.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
-from api.rows import CALLER_ID, ETag, Expandable, Flag
-from api.schema import BaseSchema, Text, normal_email, refusal
+from api.rendering import PageQuery
+from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag, invalid
+from api.schemas.fields import normalized_email
 
-# What could be taken for a part of a URL, or for somebody who speaks for the service.
+# Words that occur in URLs, and those that suggest a role in the service.
 RESERVED_USERNAMES = frozenset(
     "account admin administrator api auth current docs everybody everyone feed follow followers "
     "following help like likes livez login logout mention mentions metrics microblog moderator new "
@@ -25,17 +24,17 @@ RESERVED_USERNAMES = frozenset(
     "webmaster".split()
 )
 ABOUT = {
-    "description": "What they say of themselves: up to 280 code points after NFC normalisation, or empty.",
+    "description": "Self-description: up to 280 code points after NFC normalization; may be empty.",
     "example": "Botanist. Rain or shine.",
 }
 
 
 class Username(Text):
-    """A name for a new or renamed user."""
+    """A username, for registration or renaming."""
 
     METADATA = {
-        "description": "3 to 64 of the letters A to Z in either case, digits, `_`, `.` and `-`; a "
-        "letter first. Unique, whatever its case. Words that addresses use are refused.",
+        "description": "3 to 64 ASCII letters, digits, `_`, `.` and `-`, beginning with a letter. Unique "
+        "regardless of case. Some words are reserved.",
         "pattern": "^[A-Za-z][A-Za-z0-9_.-]*$",
         "minLength": 3,
         "example": "ann",
@@ -44,33 +43,33 @@ class Username(Text):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, *args, **kwargs)
         if not re.fullmatch(str(self.METADATA["pattern"]), name):
-            raise refusal("wrong_format", "Only A to Z, digits, _ . and -, and a letter first.")
+            raise invalid("wrong_format", "Only A to Z, digits, _ . and -, and a letter first.")
         if len(name) < self.METADATA["minLength"]:
-            raise refusal("too_short", "Shorter than minimum length 3.")
+            raise invalid("too_short", "Shorter than minimum length 3.")
         if name.lower() in RESERVED_USERNAMES:
-            raise refusal("reserved", "This name is reserved.")
+            raise invalid("reserved", "This name is reserved.")
         return name
 
 
 class Email(Text):
-    """An e-mail address in ASCII; a domain in other letters is taken in its ASCII form."""
+    """An email address in ASCII; an internationalized domain is converted to its ASCII form."""
 
     METADATA = {
-        "description": "E-mail address; only its owner sees it. Unique, whatever its case.",
+        "description": "Email address; only you can see it. Unique regardless of case.",
         "format": "email",
         "example": "ann@example.com",
     }
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, *args, **kwargs)
-        address = normal_email(text)
+        address = normalized_email(text)
         if address is None:
-            raise refusal("wrong_format", "This is not an e-mail address.")
+            raise invalid("wrong_format", "This is not an email address.")
         return address
 
 
 class Password(Text):
-    """A password that need only be right."""
+    """The current password, which is compared with the stored one."""
 
     METADATA = {
         "description": "Your current password.",
@@ -83,11 +82,11 @@ class Password(Text):
 
 
 class NewPassword(Password):
-    """A password that must be a good one (NIST SP 800-63B-4, section 3.1.1.2)."""
+    """A new password, which must meet the rules of NIST SP 800-63B-4, section 3.1.1.2."""
 
     METADATA = {
-        "description": "8 to 128 code points after NFC normalisation; neither your name, nor your "
-        "e-mail address, nor a common password.",
+        "description": "8 to 128 code points after NFC normalization; not your username, not your email "
+        "address, not a common password.",
         "format": "password",
         "minLength": LENGTH_MINIMUM,
         "example": "7 blue bicycles",
@@ -96,71 +95,31 @@ class NewPassword(Password):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         password = super()._deserialize(value, *args, **kwargs)
         if len(password) < LENGTH_MINIMUM:
-            raise refusal("too_short", f"Shorter than minimum length {LENGTH_MINIMUM}.")
+            raise invalid("too_short", f"Shorter than minimum length {LENGTH_MINIMUM}.")
         if is_common(password):
-            raise refusal("too_common", "This is one of the most common passwords.")
+            raise invalid("too_common", "This is one of the most common passwords.")
         return password
 
 
 def ensure_no_name(password: str, username: str, email: str, member: str) -> None:
-    """Refuse a password that only repeats what its owner is called."""
+    """Raise ValidationError for a password that equals the username or the email address."""
     if password.casefold() in {username.casefold(), email.casefold()}:
-        raise refusal("same_as_name", "Must not be your name or e-mail address.", member)
+        raise invalid("same_as_name", "Must not be your username or email address.", member)
 
 
 class AuthorSchema(BaseSchema):
-    """A user in brief, as the author of a post."""
+    """The author of a post."""
 
     class Meta:
         model = User
         unknown = EXCLUDE
 
     id = auto_field(required=True, metadata={"description": "Id of the user.", "example": 7})
-    username = auto_field(
-        required=True,
-        metadata={"description": "Name of the user.", "example": "ann"},
-    )
+    username = auto_field(required=True, metadata={"description": "Username.", "example": "ann"})
 
 
-class UserCountsSchema(BaseSchema):
-    """How much there is of a user."""
-
-    class Meta:
-        model = User
-        unknown = EXCLUDE
-
-    posts = auto_field(
-        "post_count", required=True, metadata={"description": "Posts, replies included.", "example": 12}
-    )
-    followers = auto_field(
-        "follower_count", required=True, metadata={"description": "Users who follow them.", "example": 3}
-    )
-    following = auto_field(
-        "following_count", required=True, metadata={"description": "Users whom they follow.", "example": 5}
-    )
-
-
-Link = aliased(Follow)
-
-
-class UserViewerSchema(BaseSchema):
-    """What a user and the caller are to each other."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    following = Flag(
-        exists().where(Link.follower_id == CALLER_ID, Link.followed_id == User.id),
-        metadata={"description": "Whether you follow them.", "example": True},
-    )
-    followed_by = Flag(
-        exists().where(Link.follower_id == User.id, Link.followed_id == CALLER_ID),
-        metadata={"description": "Whether they follow you.", "example": False},
-    )
-
-
-class UserSchema(AuthorSchema):
-    """A user, as everybody sees them."""
+class ProfileSchema(AuthorSchema):
+    """The members that a public profile and an account have in common."""
 
     class Meta(AuthorSchema.Meta):
         pass
@@ -168,20 +127,68 @@ class UserSchema(AuthorSchema):
     about = auto_field(required=True, metadata=ABOUT)
     created_at = auto_field(
         required=True,
-        metadata={"description": "When they registered.", "example": "2026-11-22T09:30:00.000Z"},
+        metadata={"description": "When the user registered.", "example": "2026-11-22T09:30:00.000Z"},
     )
+
+
+class UserCountsSchema(BaseSchema):
+    """Counts of a user's posts and follows."""
+
+    class Meta:
+        model = User
+        unknown = EXCLUDE
+
+    posts = auto_field(
+        "post_count",
+        required=True,
+        metadata={"description": "Number of posts, replies included.", "example": 12},
+    )
+    followers = auto_field(
+        "follower_count", required=True, metadata={"description": "Number of followers.", "example": 3}
+    )
+    following = auto_field(
+        "following_count",
+        required=True,
+        metadata={"description": "Number of users that this user follows.", "example": 5},
+    )
+
+
+class UserViewerSchema(BaseSchema):
+    """The relation between a user and the caller."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    following = ViewerFlag(
+        exists().where(Follow.follower_id == VIEWER_ID, Follow.followed_id == User.id).correlate(User),
+        metadata={"description": "Whether you follow this user.", "example": True},
+    )
+    followed_by = ViewerFlag(
+        exists().where(Follow.follower_id == User.id, Follow.followed_id == VIEWER_ID).correlate(User),
+        metadata={"description": "Whether this user follows you.", "example": False},
+    )
+
+
+COUNTS = Expandable(UserCountsSchema(), metadata={"description": "Null without `expand=counts`."})
+VIEWER = Expandable(
+    UserViewerSchema(),
+    metadata={"description": "Null without `expand=viewer`, or if you are not signed in."},
+)
+
+
+class UserSchema(ProfileSchema):
+    """A user's public profile."""
+
+    class Meta(AuthorSchema.Meta):
+        pass
+
     etag = ETag()
-    counts = Expandable(
-        UserCountsSchema(), metadata={"description": "Only with `expand=counts`; otherwise null."}
-    )
-    viewer = Expandable(
-        UserViewerSchema(),
-        metadata={"description": "Only with `expand=viewer`, for who is signed in; otherwise null."},
-    )
+    counts = COUNTS
+    viewer = VIEWER
 
 
-class AccountSchema(UserSchema):
-    """A user, as they see themselves."""
+class AccountSchema(ProfileSchema):
+    """Your own account."""
 
     IS_CONFIDENTIAL = True
 
@@ -192,14 +199,17 @@ class AccountSchema(UserSchema):
     email_verified_at = auto_field(
         required=True,
         metadata={
-            "description": "When you showed that you read mail at this address; null if not yet.",
+            "description": "When the email address was verified; null if it is not.",
             "example": "2026-11-22T09:35:00.000Z",
         },
     )
+    etag = ETag()
+    counts = COUNTS
+    viewer = VIEWER
 
 
 class UserCreateSchema(BaseSchema):
-    """What it takes to register."""
+    """The input for registration."""
 
     class Meta:
         model = User
@@ -215,7 +225,7 @@ class UserCreateSchema(BaseSchema):
 
 
 class AccountUpdateSchema(BaseSchema):
-    """What to change of your account: only the members that are sent (RFC 7396)."""
+    """Changes to your account. Members that are not sent stay unchanged (RFC 7396)."""
 
     class Meta:
         model = User
@@ -224,36 +234,36 @@ class AccountUpdateSchema(BaseSchema):
     email = auto_field(field_class=Email, required=False)
     about = auto_field(blank=True, required=False, metadata=ABOUT)
     current_password = Password(
-        metadata={"description": "Your current password; needed to change the e-mail address."}
+        metadata={"description": "Your current password; required to change the email address."}
     )
 
     @validates_schema
     def _check_email(self, fields: Mapping[str, str], **_kwargs: Any) -> None:
         if "email" in fields and "current_password" not in fields:
-            raise refusal("required", "Needed to change the e-mail address.", "current_password")
+            raise invalid("required", "Required to change the email address.", "current_password")
 
 
 class AccountDeleteSchema(BaseSchema):
-    """What it takes to delete your account."""
+    """The input for deleting your account."""
 
     password = Password(required=True)
 
 
 class PasswordChangeSchema(BaseSchema):
-    """What it takes to change your password."""
+    """The input for changing your password."""
 
     current_password = Password(required=True)
     new_password = NewPassword(required=True)
 
 
 class UserQuery(PageQuery):
-    """Which users to list."""
+    """The query parameters of the list of users."""
 
     q = Text(
         validate=validate.Length(max=64),
         metadata={
-            "description": "Only users whose names begin with this, whatever its case, sorted by "
-            "name. A cursor from a list with `q` does not fit one without.",
+            "description": "Only users whose usernames begin with this text, regardless of case, sorted by "
+            "username. A cursor of a list with `q` is invalid without it.",
             "example": "an",
         },
     )

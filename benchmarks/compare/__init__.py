@@ -1,1 +1,1 @@
-"""What the service is compared with: one file each, all of them over the service's own tables."""
+"""The servers with which bench.py compares the service: one file each, over the service's own tables."""

@@ -1,10 +1,8 @@
-"""Django REST framework as its documentation writes it, on gunicorn with threads, so that connections last.
+"""Django REST framework in the style of its documentation, on gunicorn with threads. SQLite only.
 
 https://www.django-rest-framework.org/: generic views, model serializers, a custom pagination style and a
-custom authentication, in the one file that Django allows. Relations are loaded with select_related and
-prefetch_related, as it advises.
-Tokens: Django REST framework's own are rows without a signature; here PyJWT, then one statement for session
-and user.
+custom authentication, in one file. Relations are loaded with select_related and prefetch_related, as the
+documentation advises. Tokens: PyJWT, then one statement for session and user.
 
 Run: gunicorn --worker-class gthread --threads 8 benchmarks.compare.drf:application
 """
@@ -18,8 +16,15 @@ from django.core.wsgi import get_wsgi_application
 from django.db import models, transaction
 from django.db.models import Q
 
-from api.text import marks_in, names_in, words_of
-from benchmarks.compare.common import DATABASE, SECRET_KEY, cursor_of, id_of
+from benchmarks.compare.common import (
+    SECRET_KEY,
+    SQLITE_FILE,
+    cursor_of,
+    entities_of,
+    id_of,
+    mentioned_usernames,
+    words_column,
+)
 
 settings.configure(
     SECRET_KEY=SECRET_KEY,
@@ -29,12 +34,12 @@ settings.configure(
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": DATABASE,
+            "NAME": SQLITE_FILE,
             "CONN_MAX_AGE": None,
             "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA synchronous = FULL"},
         }
     },
-    # What `django-admin startproject` chooses, without sessions, messages and CSRF, which are for pages.
+    # The middleware of `django-admin startproject`, except that for pages: sessions, messages and CSRF.
     MIDDLEWARE=[
         "django.middleware.security.SecurityMiddleware",
         "django.middleware.common.CommonMiddleware",
@@ -126,8 +131,8 @@ class TokenAuthentication(authentication.BaseAuthentication):
             return None
         try:
             session_id = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])["sub"]
-            going_on = Session.objects.select_related("user").filter(expires_at__gt=datetime.now(UTC))
-            session = going_on.get(pk=session_id)
+            current = Session.objects.select_related("user").filter(expires_at__gt=datetime.now(UTC))
+            session = current.get(pk=session_id)
         except (jwt.InvalidTokenError, Session.DoesNotExist):
             raise exceptions.AuthenticationFailed from None
         return session.user, session
@@ -156,7 +161,7 @@ class Cursors(pagination.BasePagination):
         return Response({"items": data, **cursors})
 
 
-class Moment(serializers.DateTimeField):
+class UTCDateTimeField(serializers.DateTimeField):
     def to_representation(self, value):
         return f"{value.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
@@ -176,8 +181,8 @@ class EntitySerializer(serializers.ModelSerializer):
 
 
 class PostSerializer(serializers.ModelSerializer):
-    timestamp = Moment(read_only=True)
-    edited_at = Moment(read_only=True)
+    timestamp = UTCDateTimeField(read_only=True)
+    edited_at = UTCDateTimeField(read_only=True)
     author = AuthorSerializer(source="user", read_only=True)
     in_reply_to_id = serializers.IntegerField(read_only=True)
     entities = EntitySerializer(many=True, read_only=True)
@@ -194,11 +199,10 @@ class PostSerializer(serializers.ModelSerializer):
     @transaction.atomic
     def create(self, validated_data):
         body = validated_data["body"]
-        words = " ".join(words_of(body))
-        post = Post.objects.create(words=words, timestamp=datetime.now(UTC), **validated_data)
-        named = User.objects.filter(folded_username__in=names_in(body))
-        marks = marks_in(body, dict(named.values_list("folded_username", "id")))
-        Entity.objects.bulk_create(Entity(post=post, **mark._asdict()) for mark in marks)
+        post = Post.objects.create(words=words_column(body), timestamp=datetime.now(UTC), **validated_data)
+        mentioned = User.objects.filter(folded_username__in=mentioned_usernames(body))
+        entities = entities_of(body, dict(mentioned.values_list("folded_username", "id")))
+        Entity.objects.bulk_create(Entity(post=post, **entity) for entity in entities)
         return post
 
 

@@ -1,9 +1,9 @@
-"""FastAPI and SQLModel as their documentation writes them, on uvicorn as FastAPI's own.
+"""FastAPI and SQLModel in the style of their tutorials, on uvicorn. SQLite only.
 
-https://fastapi.tiangolo.com/tutorial/sql-databases/, https://sqlmodel.tiangolo.com/tutorial/fastapi/. It is
-better than they are in one point: what a post is shown with is loaded eagerly, not post by post.
-Tokens as in https://fastapi.tiangolo.com/tutorial/security/oauth2-jwt/: PyJWT, then one statement; here for
-session and user, there for the user.
+https://fastapi.tiangolo.com/tutorial/sql-databases/, https://sqlmodel.tiangolo.com/tutorial/fastapi/. It
+differs in one point: relations are loaded eagerly, not post by post. Tokens as in
+https://fastapi.tiangolo.com/tutorial/security/oauth2-jwt/: PyJWT, then one statement, here for session and
+user, there for the user.
 
 Run: uvicorn benchmarks.compare.fastapi_sqlmodel:app
 """
@@ -20,16 +20,23 @@ from sqlalchemy import event
 from sqlalchemy.orm import joinedload, selectinload
 from sqlmodel import Field, Relationship, Session, SQLModel, col, create_engine, or_, select
 
-from api.text import marks_in, names_in, words_of
-from benchmarks.compare.common import DATABASE, SECRET_KEY, cursor_of, id_of
+from benchmarks.compare.common import (
+    DATABASE_URL,
+    SECRET_KEY,
+    cursor_of,
+    entities_of,
+    id_of,
+    mentioned_usernames,
+    words_column,
+)
 
 
-def rfc3339(moment: datetime) -> str:
-    """Write a moment as the service does."""
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+def rfc3339(value: datetime) -> str:
+    """Return a time in the format of the service."""
+    return f"{value.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
-Moment = Annotated[datetime, PlainSerializer(rfc3339)]
+UTCDateTime = Annotated[datetime, PlainSerializer(rfc3339)]
 
 
 class User(SQLModel, table=True):
@@ -111,8 +118,8 @@ class EntityPublic(SQLModel):
 class PostPublic(SQLModel):
     id: int
     body: str
-    timestamp: Moment
-    edited_at: Moment | None
+    timestamp: UTCDateTime
+    edited_at: UTCDateTime | None
     author: AuthorPublic
     is_reply: bool
     in_reply_to_id: int | None
@@ -137,7 +144,7 @@ class PageQuery(SQLModel):
     cursor: str | None = None
 
 
-engine = create_engine(f"sqlite:///{DATABASE}", connect_args={"check_same_thread": False})
+engine = create_engine(DATABASE_URL, connect_args={"check_same_thread": False})
 app = FastAPI()
 oauth2_scheme = OAuth2PasswordBearer(tokenUrl="token")
 optional_oauth2_scheme = OAuth2PasswordBearer(tokenUrl="token", auto_error=False)
@@ -167,8 +174,8 @@ def get_current_user(token: Annotated[str, Depends(oauth2_scheme)], session: Ses
     except jwt.InvalidTokenError:
         raise credentials_exception from None
     statement = select(User).join(SignIn, col(SignIn.user_id) == User.id)
-    going_on = statement.where(SignIn.id == int(session_id), SignIn.expires_at > datetime.now(UTC))
-    user = session.exec(going_on).first()
+    current = statement.where(SignIn.id == int(session_id), SignIn.expires_at > datetime.now(UTC))
+    user = session.exec(current).first()
     if user is None:
         raise credentials_exception
     return user
@@ -189,8 +196,8 @@ def page(session: Session, statement: Any, query: PageQuery) -> Any:
             statement = statement.where(Post.id < id_of(query.cursor))
         except ValueError:
             raise HTTPException(status_code=400, detail="Bad cursor") from None
-    shown = joinedload(Post.author), selectinload(Post.entities).joinedload(Entity.user)
-    statement = statement.options(*shown).order_by(col(Post.id).desc()).limit(query.limit + 1)
+    relations = joinedload(Post.author), selectinload(Post.entities).joinedload(Entity.user)
+    statement = statement.options(*relations).order_by(col(Post.id).desc()).limit(query.limit + 1)
     posts = session.exec(statement).all()
     more = len(posts) > query.limit
     posts = posts[: query.limit]
@@ -212,14 +219,15 @@ def list_posts(
 
 @app.post("/api/v1/posts", response_model=PostPublic, status_code=201)
 def create_post(session: SessionDep, user: CurrentUser, sent: PostCreate):
-    named = select(User.folded_username, User.id).where(col(User.folded_username).in_(names_in(sent.body)))
-    marks = marks_in(sent.body, dict(session.exec(named).all()))
+    names = mentioned_usernames(sent.body)
+    mentioned = select(User.folded_username, User.id).where(col(User.folded_username).in_(names))
+    entities = entities_of(sent.body, dict(session.exec(mentioned).all()))
     post = Post(
         body=sent.body,
-        words=" ".join(words_of(sent.body)),
+        words=words_column(sent.body),
         timestamp=datetime.now(UTC),
         author=user,
-        entities=[Entity(**mark._asdict()) for mark in marks],
+        entities=[Entity(**entity) for entity in entities],
     )
     session.add(post)
     session.commit()
@@ -229,8 +237,8 @@ def create_post(session: SessionDep, user: CurrentUser, sent: PostCreate):
 
 @app.get("/api/v1/posts/{post_id}", response_model=PostPublic)
 def get_post(session: SessionDep, post_id: int):
-    shown = joinedload(Post.author), selectinload(Post.entities).joinedload(Entity.user)
-    post = session.get(Post, post_id, options=shown)
+    relations = joinedload(Post.author), selectinload(Post.entities).joinedload(Entity.user)
+    post = session.get(Post, post_id, options=relations)
     if not post:
         raise HTTPException(status_code=404, detail="Post not found")
     return post

@@ -1,8 +1,9 @@
-"""The floor: a bare WSGI function, the database's driver and orjson, on granian as the service is.
+"""The floor: a bare WSGI function, the database driver and orjson, on granian with one thread.
 
-It does what the answer cannot do without. Tokens: HMAC-SHA-256, then one statement for session and user.
+It does only the work that each response needs. Tokens: HMAC-SHA-256, then one statement for session and
+user. SQLite or PostgreSQL, by DATABASE_URL.
 
-Run: granian --interface wsgi --workers 1 --blocking-threads 8 benchmarks.compare.floor:app
+Run: granian --interface wsgi --workers 1 --blocking-threads 1 benchmarks.compare.floor:app
 """
 
 import hmac
@@ -16,32 +17,35 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+import psycopg
 
-from api.text import marks_in, names_in, words_of
-from benchmarks.compare.common import DATABASE, SECRET_KEY, SELECT, cursor_of, id_of, now, post_of
+from benchmarks.compare import common
+from benchmarks.compare.common import id_of, now, page_of, post_of
 
 PATH = re.compile(r"/api/v1/(?:posts(?:/(\d+))?|users/([\w.-]+)/posts|(feed))")
 STATUSES = {201: "201 Created", 304: "304 Not Modified", 401: "401 Unauthorized", 404: "404 Not Found"}
 STATUSES |= {200: "200 OK", 405: "405 Method Not Allowed", 422: "422 Unprocessable Content"}
-USER_OF_SESSION = """
-    SELECT users.id FROM sessions JOIN users ON users.id = sessions.user_id
-    WHERE sessions.id = ? AND sessions.expires_at > ?
-"""
-INSERT_POST = """
-    INSERT INTO posts (body, words, timestamp, user_id, is_reply, version) VALUES (?, ?, ?, ?, 0, 1)
-    RETURNING id
-"""
-INSERT_ENTITY = """
-    INSERT INTO entities (start, "end", tag, user_id, is_repeat, post_id) VALUES (?, ?, ?, ?, ?, ?)
-"""
 
-Answer = tuple[int, bytes, str | None]
+Response = tuple[int, bytes, str | None]
 threads = local()
 
 
+def statement(text: str) -> str:
+    """Return a statement with parameters in the driver's style."""
+    return re.sub(r":(\w+)", r"%(\1)s", text) if common.ON_POSTGRESQL else text
+
+
+POST, ALL_POSTS, FEED = map(statement, (common.POST, common.ALL_POSTS, common.FEED))
+# One statement, which looks up the user as well.
+USER_POSTS = statement(common.USER_POSTS.replace(":user_id", f"({common.USER_ID})"))
+USER_ID_OF_SESSION, MENTIONED = map(statement, (common.USER_ID_OF_SESSION, common.MENTIONED))
+INSERT_POST, INSERT_ENTITY = map(statement, (common.INSERT_POST, common.INSERT_ENTITY))
+BEGIN = "BEGIN" if common.ON_POSTGRESQL else "BEGIN IMMEDIATE"
+
+
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer a request."""
-    status, body, etag = answer(environ)
+    """Handle a request."""
+    status, body, etag = respond(environ)
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if etag:
         headers.append(("ETag", etag))
@@ -49,21 +53,21 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     return [body]
 
 
-def answer(environ: dict[str, Any]) -> Answer:
-    """Return the status, the body and the entity tag; the request's path says what is asked for."""
+def respond(environ: dict[str, Any]) -> Response:
+    """Return the status, the body and the entity tag."""
     found = PATH.fullmatch(environ["PATH_INFO"])
     if not found:
         return 404, b"", None
-    post_id, username, feed = found.groups()
-    database = connection()
+    post_id, username, is_feed = found.groups()
+    database = thread_connection()
     authorization = environ.get("HTTP_AUTHORIZATION")
-    user_id = user_of(database, authorization) if authorization else None
-    if user_id is None and (authorization or feed or environ["REQUEST_METHOD"] == "POST"):
+    user_id = user_id_of(database, authorization) if authorization else None
+    if user_id is None and (authorization or is_feed or environ["REQUEST_METHOD"] == "POST"):
         return 401, b"", None
     if environ["REQUEST_METHOD"] == "POST":
-        return published(database, user_id, environ["wsgi.input"].read())
+        return publish(database, user_id, environ["wsgi.input"].read())
     if post_id:
-        row = database.execute(f"{SELECT} WHERE posts.id = ?", (post_id,)).fetchone()
+        row = database.execute(POST, {"id": int(post_id)}).fetchone()
         if row is None:
             return 404, b"", None
         etag = f'"{row[8]}"'
@@ -72,55 +76,46 @@ def answer(environ: dict[str, Any]) -> Answer:
         return 200, orjson.dumps(post_of(row)), etag
     query = dict(parse_qsl(environ["QUERY_STRING"]))
     if username:
-        theirs = "posts.user_id = (SELECT id FROM users WHERE folded_username = ?)"
-        return page(database, query, theirs, username.lower())
-    if feed:
-        followed = "SELECT followed_id FROM follows WHERE follower_id = ?"
-        return page(
-            database, query, f"(+posts.user_id = ? OR +posts.user_id IN ({followed}))", user_id, user_id
-        )
-    return page(database, query, "true")
+        return read_page(database, query, USER_POSTS, username=username.lower())
+    if is_feed:
+        return read_page(database, query, FEED, user_id=user_id)
+    return read_page(database, query, ALL_POSTS)
 
 
-def page(database: sqlite3.Connection, query: dict[str, str], condition: str, *values: Any) -> Answer:
-    """Read a page of the posts for which a condition holds."""
+def read_page(database: Any, query: dict[str, str], statement: str, **values: Any) -> Response:
+    """Read a page of posts."""
     try:
         limit = int(query.get("limit", 20))
-        before = id_of(query["cursor"]) if "cursor" in query else 2**63 - 1
+        before = id_of(query["cursor"]) if "cursor" in query else common.LAST_ID
     except ValueError:
         return 422, b"", None
     if not 1 <= limit <= 100:
         return 422, b"", None
-    statement = f"{SELECT} WHERE posts.id < ? AND {condition} ORDER BY posts.id DESC LIMIT ?"
-    rows = database.execute(statement, (before, *values, limit + 1)).fetchall()
-    shown = {
-        "items": [post_of(row) for row in rows[:limit]],
-        "next_cursor": cursor_of(rows[limit - 1][0]) if len(rows) > limit else None,
-        "prev_cursor": cursor_of(rows[0][0]) if rows else None,
-    }
-    return 200, orjson.dumps(shown), None
+    rows = database.execute(statement, {"before": before, "limit": limit + 1, **values}).fetchall()
+    return 200, page_of(rows, limit), None
 
 
-def published(database: sqlite3.Connection, user_id: int | None, sent: bytes) -> Answer:
-    """Write a post."""
+def publish(database: Any, user_id: int | None, content: bytes) -> Response:
+    """Insert a post."""
     try:
-        body = orjson.loads(sent)["body"]
+        body = orjson.loads(content)["body"]
     except (ValueError, LookupError, TypeError):
         return 422, b"", None
     if not isinstance(body, str) or not 1 <= len(body) <= 140:
         return 422, b"", None
-    moment = now()
-    database.execute("BEGIN IMMEDIATE")
+    database.execute(BEGIN)
     try:
-        post = (body, " ".join(words_of(body)), moment, user_id)
+        post = {"body": body, "words": common.words_column(body), "now": now(), "user_id": user_id}
         post_id = database.execute(INSERT_POST, post).fetchone()[0]
-        user_ids = {}
-        if names := names_in(body):
-            places = ", ".join("?" * len(names))
-            named = f"SELECT folded_username, id FROM users WHERE folded_username IN ({places})"
-            user_ids = dict(database.execute(named, tuple(names)))
-        database.executemany(INSERT_ENTITY, [(*mark, post_id) for mark in marks_in(body, user_ids)])
-        row = database.execute(f"{SELECT} WHERE posts.id = ?", (post_id,)).fetchone()
+        names = common.mentioned_usernames(body)
+        user_ids = (
+            dict(database.execute(MENTIONED, {"names": common.names_parameter(names)}).fetchall())
+            if names
+            else {}
+        )
+        entities = [{"post_id": post_id, **entity} for entity in common.entities_of(body, user_ids)]
+        database.cursor().executemany(INSERT_ENTITY, entities)
+        row = database.execute(POST, {"id": post_id}).fetchone()
         database.execute("COMMIT")
     except BaseException:
         database.execute("ROLLBACK")
@@ -128,11 +123,11 @@ def published(database: sqlite3.Connection, user_id: int | None, sent: bytes) ->
     return 201, orjson.dumps(post_of(row)), None
 
 
-def user_of(database: sqlite3.Connection, authorization: str) -> int | None:
-    """Return the id of whose token it is, if it is good."""
+def user_id_of(database: Any, authorization: str) -> int | None:
+    """Return the id of the user to whom a token belongs, or None if it is not valid."""
     signed, _, signature = authorization.removeprefix("Bearer ").rpartition(".")
     try:
-        expected = hmac.digest(SECRET_KEY.encode(), signed.encode(), "sha256")
+        expected = hmac.digest(common.SECRET_KEY.encode(), signed.encode(), "sha256")
         if not hmac.compare_digest(urlsafe_b64decode(f"{signature}="), expected):
             return None
         claims = orjson.loads(urlsafe_b64decode(f"{signed.partition('.')[2]}=="))
@@ -140,14 +135,23 @@ def user_of(database: sqlite3.Connection, authorization: str) -> int | None:
         return None
     if claims["exp"] <= time.time():
         return None
-    row = database.execute(USER_OF_SESSION, (claims["sub"], now())).fetchone()
+    parameters = {"session_id": int(claims["sub"]), "now": now()}
+    row = database.execute(USER_ID_OF_SESSION, parameters).fetchone()
     return row[0] if row else None
 
 
-def connection() -> sqlite3.Connection:
-    """Return this thread's connection."""
+def thread_connection() -> Any:
+    """Return the connection of the current thread, in autocommit mode."""
     if not hasattr(threads, "connection"):
-        threads.connection = sqlite3.connect(DATABASE, isolation_level=None)
-        threads.connection.execute("PRAGMA synchronous = FULL")
-        threads.connection.execute("PRAGMA foreign_keys = ON")
-    return threads.connection  # type: ignore[no-any-return]
+        if common.ON_POSTGRESQL:
+            threads.connection = psycopg.connect(
+                common.DATABASE_URL.replace("+psycopg", ""),
+                autocommit=True,
+                options=common.POSTGRESQL_OPTIONS,
+                prepare_threshold=0,
+            )
+        else:
+            threads.connection = sqlite3.connect(common.SQLITE_FILE, isolation_level=None)
+            threads.connection.execute("PRAGMA synchronous = FULL")
+            threads.connection.execute("PRAGMA foreign_keys = ON")
+    return threads.connection

@@ -1,4 +1,4 @@
-"""Replies, likes, follows, entities, and search; with triggers that keep counters and the search's index.
+"""Replies, likes, follows, entities, and search; with triggers that maintain counters and the search index.
 
 Revision ID: 0002
 Revises: 0001
@@ -24,9 +24,9 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 USER_COUNTERS = ["post_count", "follower_count", "following_count"]
 POST_COUNTERS = ["like_count", "reply_count"]
 
-# What a row of a table adds to the counters of others: table, then statements with {row} for the row and
+# The statements that update counters when a row of a table is inserted or deleted, with {row} for the row and
 # {sign} for + or -. Posts are changed before users, and two users in the order of their ids, so that
-# transactions that change the same rows never wait for each other in a circle.
+# transactions that change the same rows do not deadlock.
 FOLLOW = """
     UPDATE users SET follower_count = follower_count {sign} (id = {row}.followed_id){number},
         following_count = following_count {sign} (id = {row}.follower_id){number}
@@ -44,7 +44,7 @@ COUNTED = {
 }
 EVENTS = {"insert": ("NEW", "+"), "delete": ("OLD", "-")}
 
-# The words are folded and split already: whatever is not ASCII is a letter.
+# The words are folded and split already, so the tokenizer treats all characters outside ASCII as letters.
 SEARCH = """
     CREATE VIRTUAL TABLE posts_search
     USING fts5(words, content='posts', content_rowid='id', columnsize=0, prefix='1 2 3', tokenize='ascii')
@@ -165,7 +165,7 @@ def _is_sqlite() -> bool:
 
 
 def _posts(*more: sa.schema.SchemaItem) -> sa.Table:
-    """Return the table of the first migration, and more."""
+    """Return the table as the first migration creates it, with additional items."""
     return sa.Table(
         "posts",
         sa.MetaData(),
@@ -186,7 +186,7 @@ def _posts(*more: sa.schema.SchemaItem) -> sa.Table:
 
 @contextmanager
 def _posts_altered(posts: sa.Table) -> Iterator[BatchOperations]:
-    """Alter the table of posts. SQLite makes it anew for that, and must not give out ids a second time."""
+    """Alter the table of posts. SQLite re-creates it, with its sequence, so that ids are not reused."""
     if _is_sqlite():
         op.execute("CREATE TABLE kept AS SELECT name, seq FROM sqlite_sequence WHERE name = 'posts'")
     with op.batch_alter_table("posts", copy_from=posts) as altered:
@@ -198,7 +198,7 @@ def _posts_altered(posts: sa.Table) -> Iterator[BatchOperations]:
 
 
 def _fill_words() -> None:
-    """Let the search find what was written before: the words of each post, folded."""
+    """Fill the words of existing posts, so that the search finds them."""
     connection = op.get_bind()
     unspaced = r"[[\p{Han}\p{Hiragana}\p{Katakana}\u30fc]&&[\p{L}\p{N}]]"
     word = regex.compile(
@@ -236,8 +236,8 @@ def _create_triggers() -> Iterator[str]:
                     f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
                     f" $$ BEGIN {body}; RETURN NULL; END $$"
                 )
-                # Triggers fire in the order of their names: in capitals, to come before those of the foreign
-                # keys ("RI_..."), which take weaker locks on the same rows.
+                # Triggers fire in the order of their names. A name in capitals sorts before those of the
+                # foreign keys ("RI_..."), which take weaker locks on the same rows.
                 yield (
                     f'CREATE TRIGGER "{name.upper()}" AFTER {event} ON {table}'
                     f" FOR EACH ROW EXECUTE FUNCTION {name}()"

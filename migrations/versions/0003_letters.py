@@ -1,4 +1,4 @@
-"""Letters, with the hashes of their tokens; and when an e-mail address was verified.
+"""Table `letters` of emails with the hashes of their tokens; column `users.email_verified_at`.
 
 Revision ID: 0003
 Revises: 0002

@@ -1,0 +1,184 @@
+"""Authenticates callers, by password or by access token."""
+
+import time
+import unicodedata
+from functools import wraps
+from typing import Any, NoReturn, cast
+
+from flask import Flask, current_app
+from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
+from sqlalchemy import CursorResult, bindparam, select, update
+
+from api.auth.passwords import HASHES_AT_ONCE, Passwords
+from api.auth.signing import signed_values
+from api.db import db, utc_now
+from api.db.driver import driver_rows
+from api.models import Session, User
+from api.models.session import created_at_of
+from api.schemas.fields import CONTROL_CHARACTER, normalized_email
+from api.web.operation import View, operation_of
+from api.web.problems import Problem
+from api.web.wrappers import current_request
+
+REALM = "microblog"
+ACCESS_TOKEN = "access token"  # noqa: S105 -- a purpose, see api/auth/signing.py.
+
+OWNER_OF_SESSION = select(Session.user_id).where(
+    Session.id == bindparam("session_id"),
+    Session.created_at == bindparam("created_at"),
+    Session.expires_at > bindparam("now"),
+)
+
+basic = HTTPBasicAuth(realm=REALM)
+bearer = HTTPTokenAuth("Bearer", realm=REALM)
+
+
+def init_app(app: Flask) -> None:
+    """Create the password hasher with the parameters in the settings."""
+    app.extensions["passwords"] = Passwords(
+        memory=app.config["PASSWORD_HASH_MEMORY"],
+        time=app.config["PASSWORD_HASH_TIME"],
+        # Two threads stay free for other requests.
+        queue=max(HASHES_AT_ONCE, app.config["THREADS"] - 2),
+    )
+
+
+def passwords() -> Passwords:
+    """Return the application's password hasher."""
+    return cast("Passwords", current_app.extensions["passwords"])
+
+
+def password_required(view: View) -> View:
+    """Require username (or email address) and password by HTTP Basic (RFC 7617)."""
+    return _secured(view, "basicAuth", basic)
+
+
+def token_required(view: View) -> View:
+    """Require an access token as Bearer (RFC 6750)."""
+    return _secured(view, "bearerAuth", bearer)
+
+
+def token_optional(view: View) -> View:
+    """Allow anonymous callers; if an access token is sent, it must be valid.
+
+    The contract declares the operation as public. Its description states what a token adds.
+    """
+    operation_of(view).failures |= {401}
+    for_token = bearer.login_required(view)
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if "HTTP_AUTHORIZATION" in current_request().environ:
+            return for_token(*args, **kwargs)
+        return view(*args, **kwargs)
+
+    return wrapper
+
+
+def current_user_id() -> int:
+    """Return the id of the caller, who is authenticated."""
+    return cast("int", current_request().user_id)
+
+
+def current_session_id() -> int:
+    """Return the id of the session of the caller's token."""
+    return cast("int", current_request().session_id)
+
+
+def access_claims(token: str) -> list[int] | None:
+    """Return the claims of an access token: session id, origin, expiry (seconds since 1970) and user id.
+
+    Returns None if the signature is invalid or the token has expired. Does not check in the database that the
+    session exists.
+    """
+    request = current_request()
+    if request.claims is None:  # Otherwise the rate limiter has checked the token already.
+        request.claims = signed_values(ACCESS_TOKEN, token, 4) or []
+    claims = request.claims
+    return claims if claims and claims[2] > time.time() else None
+
+
+def folded_login(name: str) -> str:
+    """Return a username or email address in the form of the folded columns."""
+    name = normalized_email(name) or name
+    # Some characters outside ASCII become ASCII in lower case, such as KELVIN SIGN.
+    return name.lower() if name.isascii() else name
+
+
+def _secured(view: View, scheme: str, guard: Any) -> View:
+    operation = operation_of(view)
+    operation.security = scheme
+    operation.failures |= {401}
+    return cast("View", guard.login_required(view))
+
+
+def _scheme() -> str:
+    return current_request().headers.get("Authorization", "").partition(" ")[0].lower()
+
+
+@basic.verify_password
+def _id_with_password(name: str, password: str) -> int | None:
+    """Return the id of the user with these credentials; the transaction stays open, with the row locked."""
+    name = folded_login(name)
+    # Flask-HTTPAuth parses Basic credentials under any scheme.
+    if not name or not name.isascii() or _scheme() != "basic" or CONTROL_CHARACTER.search(name):
+        return None
+    column = User.folded_email if "@" in name else User.folded_username
+    found = select(User).where(column == name)
+    user = db.session.scalar(found, execution_options={"populate_existing": True})
+    password_hash = user.password_hash if user else None
+    db.session.commit()
+    password = unicodedata.normalize("NFC", password)
+    if not passwords().verify(password_hash, password) or not user or not password_hash:
+        return None
+    new_hash = password_hash
+    if passwords().is_outdated(password_hash):
+        new_hash = passwords().hash(password)
+    # Compare-and-swap on the hash; retries if the password changed meanwhile.
+    swap = update(User).where(User.id == user.id, User.password_hash == password_hash)
+    swapped = cast("CursorResult[Any]", db.session.execute(swap.values(password_hash=new_hash)))
+    if not swapped.rowcount:
+        again: int | None = _id_with_password(name, password)
+        return again
+    current_request().user_id = user.id
+    return current_user_id()
+
+
+@basic.error_handler
+def _refuse_password(_status: int) -> NoReturn:
+    headers = {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
+    was_sent = current_request().headers.get("Authorization")
+    code = "invalid_credentials" if was_sent else "authentication_required"
+    raise Problem(code, headers=headers)
+
+
+@bearer.verify_token
+def _id_with_token(token: str) -> int | None:
+    """Return the user id of an access token, if the token is valid and its session exists."""
+    claims = access_claims(token)
+    if claims is None:
+        return None
+    session_id, origin, _, _ = claims
+    found = driver_rows(
+        OWNER_OF_SESSION, session_id=session_id, created_at=created_at_of(origin), now=utc_now()
+    )
+    if not found:
+        return None
+    request = current_request()
+    request.session_id = session_id
+    [(request.user_id,)] = found
+    return request.user_id
+
+
+@bearer.error_handler
+def _refuse_token(_status: int) -> NoReturn:
+    if _scheme() == "bearer":
+        raise invalid_token()
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
+    raise Problem("authentication_required", headers=headers)
+
+
+def invalid_token() -> Problem:
+    """Return the problem of an invalid token (RFC 6750, section 3.1)."""
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_token"'}
+    return Problem("invalid_token", headers=headers)

@@ -1,0 +1,49 @@
+"""The schemas of problem documents, for the contract."""
+
+from marshmallow import EXCLUDE, fields
+
+from api.schemas import BaseSchema
+
+
+class InputErrorSchema(BaseSchema):
+    """One invalid value. Exactly one of `pointer`, `parameter` and `header` locates it."""
+
+    pointer = fields.String(metadata={"description": "JSON Pointer into the body (RFC 6901)."})
+    parameter = fields.String(metadata={"description": "Name of a query parameter."})
+    header = fields.String(metadata={"description": "Name of a request header."})
+    code = fields.String(
+        required=True, metadata={"description": "Stable code of the error.", "example": "too_long"}
+    )
+    detail = fields.String(
+        required=True,
+        metadata={"description": "An explanation for people.", "example": "Longer than maximum length 140."},
+    )
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class ProblemSchema(BaseSchema):
+    """A problem document (RFC 9457)."""
+
+    type = fields.String(
+        required=True,
+        metadata={"format": "uri", "description": "Identifies the problem type."},
+    )
+    title = fields.String(required=True, metadata={"description": "Name of the status."})
+    status = fields.Integer(
+        required=True, metadata={"format": "int32", "description": "The HTTP status code."}
+    )
+    detail = fields.String(required=True, metadata={"description": "An explanation for people."})
+    code = fields.String(required=True, metadata={"description": "Stable code of the problem, for programs."})
+    request_id = fields.String(
+        required=True, metadata={"description": "Identifies the request in the log of the service."}
+    )
+    errors = fields.List(
+        fields.Nested(InputErrorSchema()),
+        metadata={"description": "The invalid values, if there are any."},
+    )
+    etag = fields.String(metadata={"description": "The current tag, if `If-Match` has another."})
+
+    class Meta:
+        unknown = EXCLUDE

@@ -1,0 +1,111 @@
+"""Executes a SELECT with the database driver, without SQLAlchemy's Session and Connection.
+
+`python -m benchmarks.driver` measures the gain. The token check and the SQL-JSON renderer use it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Engine, PoolProxiedConnection, Select
+from sqlalchemy.exc import DBAPIError
+
+from api.db.extension import db
+
+# Execution option of statements that PostgreSQL must plan with the actual values.
+CUSTOM_PLAN = "custom_plan"
+PREPARE_THRESHOLD = 5  # psycopg's default.
+
+
+class DriverStatement:
+    """A SELECT in the SQL of a dialect, with its bind parameters."""
+
+    def __init__(self, statement: Select[Any]) -> None:
+        dialect = db.engine.dialect
+        compiled: Any = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        self._positions: Sequence[str] | None = compiled.positiontup if compiled.positional else None
+        # psycopg prepares statements that are executed often, and PostgreSQL may then use a generic plan.
+        self._needs_custom_plan = CUSTOM_PLAN in statement.get_execution_options() and not compiled.positional
+        self._constants: dict[str, Any] = {}
+        self._processors: dict[str, Callable[[Any], Any]] = {}
+        for name, bind in compiled.binds.items():
+            if processor := bind.type.dialect_impl(dialect).bind_processor(dialect):
+                self._processors[name] = processor
+            if not bind.required:
+                self._constants[name] = bind.value
+
+    def rows(self, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Execute the statement with values for its bind parameters; return the rows as tuples.
+
+        It runs in the session's transaction if there is one, without flushing the session first; otherwise in
+        autocommit, on a connection that returns to the pool at once. Raises SQLAlchemy's DBAPIError.
+        """
+        if db.session.registry.has() and db.session().in_transaction():
+            connection = db.session.connection()
+            return self._execute(connection.engine, connection.connection, values)
+        engine = db.engine
+        with _DriverErrors(engine):
+            pooled = engine.raw_connection()
+        try:
+            return self._execute(engine, pooled, values)
+        finally:
+            pooled.close()
+
+    def _execute(
+        self, engine: Engine, connection: PoolProxiedConnection, values: Mapping[str, Any]
+    ) -> Sequence[Any]:
+        driver: Any = connection.driver_connection
+        with _DriverErrors(engine, connection, self.sql):
+            cursor = connection.cursor()
+            if self._needs_custom_plan:
+                driver.prepare_threshold = None
+            try:
+                engine.dialect.do_execute(cursor, self.sql, self._parameters(values))
+            finally:
+                if self._needs_custom_plan:
+                    driver.prepare_threshold = PREPARE_THRESHOLD
+            return cursor.fetchall()
+
+    def _parameters(self, values: Mapping[str, Any]) -> Any:
+        parameters = {**self._constants, **values}
+        for name, process in self._processors.items():
+            parameters[name] = process(parameters[name])
+        if self._positions is None:
+            return parameters
+        return tuple([parameters[name] for name in self._positions])
+
+
+@lru_cache(1_000)
+def _driver_statement(statement: Select[Any], _dialect: str) -> DriverStatement:
+    return DriverStatement(statement)
+
+
+def driver_rows(statement: Select[Any], **values: Any) -> Sequence[Any]:
+    """Execute a SELECT that is a constant of its module; see `DriverStatement.rows`."""
+    return _driver_statement(statement, db.engine.dialect.name).rows(values)
+
+
+class _DriverErrors:
+    """Raises the driver's errors as SQLAlchemy's, and discards a connection that was lost."""
+
+    def __init__(
+        self, engine: Engine, connection: PoolProxiedConnection | None = None, sql: str | None = None
+    ) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._sql = sql
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        dialect: Any = self._engine.dialect
+        if isinstance(error, dialect.loaded_dbapi.Error):
+            is_lost = bool(self._connection and dialect.is_disconnect(error, self._connection, None))
+            if self._connection and is_lost:
+                # As Connection does: discards this connection, and the others of the pool, which are as old.
+                self._engine.pool._invalidate(self._connection, error)
+            raise DBAPIError.instance(
+                self._sql, None, error, dialect.loaded_dbapi.Error, connection_invalidated=is_lost
+            ) from error

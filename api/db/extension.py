@@ -1,0 +1,79 @@
+"""`db` and `migrate`, the Flask extensions, and the base class of the models."""
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import BigInteger, Integer, MetaData
+from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
+
+from api.config import ROOT
+from api.db.types import UTCDateTime
+
+NAMING_CONVENTION = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+Id = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
+
+
+class Base(DeclarativeBase):
+    """Base class of all models; models inherit it as `db.Model`."""
+
+    registry = registry(
+        metadata=MetaData(naming_convention=NAMING_CONVENTION),
+        type_annotation_map={datetime: UTCDateTime},
+    )
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Set columns to new values."""
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from flask_sqlalchemy.query import Query
+    from flask_sqlalchemy.session import Session
+    from sqlalchemy import Engine, Select
+    from sqlalchemy.orm import scoped_session
+
+    Entity = TypeVar("Entity")
+
+    class db:  # noqa: N801 -- mypy cannot inherit from an attribute of an instance, only of a class.
+        """The type of the instance of SQLAlchemy below, for type checkers."""
+
+        class Model(Base):
+            """Base class of all models."""
+
+            __abstract__ = True
+            query: ClassVar[Query]
+
+        session: ClassVar[scoped_session[Session]]
+        engine: ClassVar[Engine]
+        metadata: ClassVar[MetaData]
+        init_app: ClassVar[Any]
+        select: ClassVar[Any]
+        delete: ClassVar[Any]
+        func: ClassVar[Any]
+
+        @staticmethod
+        def get_or_404(entity: type[Entity], ident: Any, **kwargs: Any) -> Entity: ...
+
+        @staticmethod
+        def first_or_404(statement: Select[Entity]) -> Entity: ...
+
+else:
+    # With expire_on_commit, serializing a row after the commit would read it again.
+    db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+
+# Relative, because Alembic does not accept a path with a percent sign.
+migrate = Migrate(directory=os.path.relpath(ROOT / "migrations"))

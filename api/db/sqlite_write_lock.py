@@ -1,0 +1,65 @@
+"""The lock that serializes the write transactions of this process on SQLite."""
+
+import sqlite3
+from threading import Lock
+from time import monotonic, sleep
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+# Interval between attempts while another process holds SQLite's write lock.
+RETRY_SECONDS = 0.001
+
+
+def is_busy(error: OperationalError) -> bool:
+    """Whether another process holds SQLite's write lock (https://sqlite.org/rescode.html#busy)."""
+    code: int = getattr(error.orig, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+class SQLiteWriteLock:
+    """Begins write transactions, one at a time.
+
+    SQLite's own busy handler sleeps for growing intervals, so that some threads wait for a second while
+    others overtake them. This lock between the threads is fair. Locks of other processes
+    are polled.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._lock = Lock()
+        self._seconds = seconds
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction with SQLite's write lock.
+
+        A transaction that reads first and then writes cannot wait for another writer: it fails at once with
+        "database is locked", whatever the timeout (https://sqlite.org/lang_transaction.html).
+        """
+        # Held until the connection returns to the pool. After the timeout, only SQLite's lock applies.
+        if not connection.info.get("has_write_lock"):
+            connection.info["has_write_lock"] = self._lock.acquire(timeout=self._seconds)
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._wait_for_other_processes(connection)
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {1000 * self._seconds:.0f}")
+
+    def release(self, _connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
+        """Release the lock, when a connection returns to the pool."""
+        if record.info.pop("has_write_lock", False):
+            self._lock.release()
+
+    def _wait_for_other_processes(self, connection: Connection) -> None:
+        deadline = monotonic() + self._seconds
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            except OperationalError as error:
+                if not is_busy(error) or monotonic() > deadline:
+                    raise
+                sleep(RETRY_SECONDS)
+            else:
+                return

@@ -1,0 +1,179 @@
+"""Charges each request before it is processed, and adds the `RateLimit` fields to its response.
+
+The fields are those of draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from hashlib import sha256
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple, cast
+
+from flask import Flask, Response, current_app
+
+from api.auth.authentication import access_claims, basic, folded_login
+from api.models import User
+from api.rate_limiting.limiter import Limiter
+from api.rate_limiting.policies import Policy, RouteLimits, policies_from
+from api.web.problems import RETRY_AFTER_SECONDS, Problem
+from api.web.wrappers import ApiRequest, current_request
+
+UNLIMITED_BLUEPRINTS = frozenset({"docs", "health"})
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+DEFAULT_LIMITS = RouteLimits()
+
+
+class Charge(NamedTuple):
+    """A unit of a policy that a request is charged.
+
+    With a `failure_status`, it is refunded unless the response has that status.
+    """
+
+    policy: Policy
+    key: str
+    failure_status: int | None = None
+
+
+def init_app(app: Flask) -> None:
+    """Register the hooks that charge each request and add the fields."""
+    rate_limits = app.extensions["rate_limits"] = RateLimits(app)
+    app.before_request(rate_limits.before_request)
+    app.after_request(rate_limits.after_request)
+
+
+def reset_failures(user: User) -> None:
+    """Refund the failed sign-ins of a user who has proved from the caller's address to own the account."""
+    cast("RateLimits", current_app.extensions["rate_limits"]).reset_failures(user)
+
+
+class RateLimits:
+    """The hooks of one application, with its policies."""
+
+    def __init__(self, app: Flask) -> None:
+        self.limiter = Limiter(app.config["RATELIMIT_STORAGE_URL"])
+        self._policies = policies_from(app.config)
+        self._view_functions = app.view_functions
+        # The charges of requests that this process is processing and may still refund.
+        self._in_flight: list[Charge] = []
+
+    def before_request(self) -> None:
+        """Charge the request; refuse it if one of its policies has no unit left."""
+        request = current_request()
+        for charge in self._charges(request):
+            if not self.limiter.charge(charge.policy, charge.key):
+                seconds = RETRY_AFTER_SECONDS
+                if charge not in self._in_flight:
+                    seconds = max(self.limiter.window(charge.policy, charge.key)[1], 1)
+                headers = {**self._fields([charge]), "Retry-After": str(seconds)}
+                raise Problem("too_many_requests", headers=headers)
+            request.rate_limit_charges.append(charge)
+            if charge.failure_status:
+                self._in_flight.append(charge)
+
+    def after_request(self, response: Response) -> Response:
+        """Refund the charges for failures that did not happen, and add the `RateLimit` fields."""
+        request = current_request()
+        # If a later hook fails, Flask runs this one again for the error's response.
+        charges, request.rate_limit_charges = request.rate_limit_charges, []
+        for charge in charges:
+            if charge.failure_status:
+                self._finish(charge, response)
+        if charges and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+            for name, value in self._fields(charges).items():
+                response.headers.add(name, value)
+        return response
+
+    def reset_failures(self, user: User) -> None:
+        """Refund failed sign-ins with the username or the email address, and wrong passwords below `/me`.
+
+        The caller's address becomes known for both names. Charges to other addresses remain.
+        """
+        address = _address(current_request())
+        self.limiter.reset(self._policies["sign_in_failures"], _account_key(user.id))
+        for name in (user.username, user.email):
+            here, everywhere = self._failure_charges(name, address)
+            self.limiter.reset(here.policy, here.key)
+            self.limiter.reset(everywhere.policy, everywhere.key)
+            self.limiter.remember(here.key)
+
+    def _charges(self, request: ApiRequest) -> Iterator[Charge]:
+        """Yield the charges of a request, in the order in which they are made.
+
+        `sign_in_failures` comes before `account_failures`, so that a caller who guesses passwords from one
+        address is refused before using up the account's quota, which the owner of the account shares.
+        """
+        if request.blueprint in UNLIMITED_BLUEPRINTS:
+            return
+        route_limits = DEFAULT_LIMITS
+        if request.method != "OPTIONS":  # Flask responds to it without the view.
+            view = self._view_functions.get(request.endpoint or "")
+            route_limits = getattr(view, "rate_limits", DEFAULT_LIMITS)
+        address = _address(request)
+        account = None
+        if route_limits.policy:
+            yield Charge(self._policies[route_limits.policy], address)
+        else:
+            account = _account(request)
+            policy = "reads" if request.method in READ_METHODS else "writes"
+            yield Charge(self._policies[policy], account or address)
+        if route_limits.wrong_password == HTTPStatus.UNAUTHORIZED:
+            sent = basic.get_auth()
+            if sent and sent.username:
+                here, everywhere = self._failure_charges(sent.username, address)
+                yield here
+                if not self.limiter.is_known(here.key):
+                    yield everywhere
+        elif route_limits.wrong_password and account:
+            yield Charge(self._policies["sign_in_failures"], account, route_limits.wrong_password)
+
+    def _failure_charges(self, name: str, address: str) -> tuple[Charge, Charge]:
+        """Return the charges of a failed sign-in: for the address, and for all addresses."""
+        hashed = sha256(folded_login(name).encode()).hexdigest()
+        status = HTTPStatus.UNAUTHORIZED
+        here = Charge(self._policies["sign_in_failures"], f"{hashed} {address}", status)
+        return here, Charge(self._policies["account_failures"], hashed, status)
+
+    def _finish(self, charge: Charge, response: Response) -> None:
+        if response.status_code != charge.failure_status:
+            self.limiter.refund(charge.policy, charge.key)
+        self._in_flight.remove(charge)
+        is_by_name = charge.failure_status == HTTPStatus.UNAUTHORIZED
+        if is_by_name and charge.policy.name == "sign_in_failures" and response.status_code == HTTPStatus.OK:
+            self.limiter.remember(charge.key)
+
+    def _fields(self, charges: Iterable[Charge]) -> dict[str, str]:
+        policies, windows = [], []
+        for policy, key, _ in charges:
+            remaining, seconds = self.limiter.window(policy, key)
+            policies.append(policy.field)
+            windows.append(f'"{policy.name}";r={remaining};t={seconds}')
+        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(windows)}
+
+
+def _account(request: ApiRequest) -> str | None:
+    """Return the key of the account that a valid access token is for. Its session may have ended."""
+    sent = request.authorization
+    claims = access_claims(sent.token) if sent and sent.type == "bearer" and sent.token else None
+    return _account_key(claims[3]) if claims else None
+
+
+def _account_key(user_id: int) -> str:
+    return f"account {user_id}"
+
+
+def _address(request: ApiRequest) -> str:
+    return _address_key(request.remote_addr or "")
+
+
+@lru_cache(10_000)
+def _address_key(text: str) -> str:
+    """Return the key of an address: the /64 network of an IPv6 address, since one host can use all of it."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, IPv6Address):
+        # A dual-stack socket reports IPv4 addresses as mapped ones.
+        return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
+    return text

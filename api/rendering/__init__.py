@@ -1,0 +1,22 @@
+"""Rows to JSON. A route returns a description; a renderer executes it with the schema of `@returns`."""
+
+from api.rendering.descriptions import all_rows, compose, first_or_404, get_or_404, query
+from api.rendering.pagination import Page, PageQuery, Window, page_of, paginate
+from api.rendering.renderer import Representation, expandable_parts, init_app, represent
+
+__all__ = [
+    "Page",
+    "PageQuery",
+    "Representation",
+    "Window",
+    "all_rows",
+    "compose",
+    "expandable_parts",
+    "first_or_404",
+    "get_or_404",
+    "init_app",
+    "page_of",
+    "paginate",
+    "query",
+    "represent",
+]

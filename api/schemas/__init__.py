@@ -1,0 +1,21 @@
+"""Base classes, field types and error messages of the schemas."""
+
+from api.schemas.base import BaseSchema, QuerySchema
+from api.schemas.context import VIEWER_ID, VIEWER_SESSION_ID, Context
+from api.schemas.fields import ETag, Expandable, Integer, Text, UTCDateTimeField, ViewerFlag
+from api.schemas.messages import invalid
+
+__all__ = [
+    "VIEWER_ID",
+    "VIEWER_SESSION_ID",
+    "BaseSchema",
+    "Context",
+    "ETag",
+    "Expandable",
+    "Integer",
+    "QuerySchema",
+    "Text",
+    "UTCDateTimeField",
+    "ViewerFlag",
+    "invalid",
+]

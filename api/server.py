@@ -1,0 +1,297 @@
+"""The HTTP server: granian, and the front between it and the WSGI application.
+
+granian parses HTTP and holds the connections without a thread for each. The front reads each request whole,
+under a limit of bytes and of seconds, before it uses a thread. A client that sends or receives slowly
+therefore costs a connection and no thread.
+"""
+
+import asyncio
+import errno
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import Flask
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from werkzeug.exceptions import NotImplemented as MethodNotImplemented
+
+from api.auth.passwords import HASHES_AT_ONCE
+from api.config import ROOT
+from api.db.transactions import SAFE_METHODS
+from api.web.json_body import METHODS_WITHOUT_BODY, SIZE_MAXIMUM
+from api.web.operation import operation_of
+from api.web.problems import SERVER_ERROR, Problem, unavailable
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+HEADERS_MAXIMUM = 16_384
+CHUNKS_MAXIMUM = 1024
+CONNECTIONS_MAXIMUM = 4096
+BODY_HEADERS = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
+# Requests that hash a password, running and waiting: a second and a half of work for one processor.
+HASHING_MAXIMUM = 64
+
+Headers = list[tuple[str, str]]
+
+
+class Front:
+    """An RSGI application that passes whole requests to a WSGI application (PEP 3333).
+
+    A request runs in the event loop's own thread if nothing in it can wait: it only reads, the database is
+    SQLite, and rate limits are counted in memory. All other requests run in `THREADS` threads. Requests that
+    hash a password have threads of their own, so that they delay no others.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app.wsgi_app
+        self._seconds: int = app.config["REQUEST_SECONDS"]
+        self._threads = ThreadPoolExecutor(app.config["THREADS"])
+        self._hashing_threads = ThreadPoolExecutor(HASHES_AT_ONCE)
+        self._hashing = asyncio.Semaphore(HASHING_MAXIMUM)
+        self._hashing_paths = hashing_paths(app)
+        # Hundreds of clients may run into a limit at once. Their refusals take turns with other requests.
+        self._refusing_thread = ThreadPoolExecutor(1)
+        is_local = app.config["DATABASE_URL"].startswith("sqlite")
+        is_local &= app.config["RATELIMIT_STORAGE_URL"] == "memory://"
+        self._methods_in_loop = SAFE_METHODS if is_local else frozenset[str]()
+        self._environ: WSGIEnvironment = {
+            "SCRIPT_NAME": "",
+            "wsgi.version": (1, 0),
+            "wsgi.errors": sys.stderr,
+            "wsgi.input_terminated": True,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": app.config["WORKERS"] > 1,
+            "wsgi.run_once": False,
+        }
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Prepare a worker, after granian installed its signal handlers and before the loop runs."""
+        loop.remove_signal_handler(signal.SIGINT)
+        ignore_signals_of_terminal()
+        loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        """Respond to one request."""
+        environ = self._environ | environ_of(scope)
+        method: str = environ["REQUEST_METHOD"]
+        if fault := fault_of(environ):
+            environ[SERVER_ERROR] = fault
+        elif method not in METHODS_WITHOUT_BODY and (
+            "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
+        ):
+            await self._read_body(environ, protocol)
+        if SERVER_ERROR in environ:
+            await self._respond_in(self._refusing_thread, environ, protocol)
+        elif method in self._methods_in_loop:
+            self._respond(environ, protocol)
+        elif (method, environ["PATH_INFO"]) not in self._hashing_paths:
+            await self._respond_in(self._threads, environ, protocol)
+        elif self._hashing.locked():
+            environ[SERVER_ERROR] = unavailable()
+            await self._respond_in(self._refusing_thread, environ, protocol)
+        else:
+            async with self._hashing:
+                await self._respond_in(self._hashing_threads, environ, protocol)
+
+    async def _read_body(self, environ: "WSGIEnvironment", protocol: HTTPProtocol) -> None:
+        """Read the body into `wsgi.input`. One that is too long is left for the application to refuse."""
+        length = environ.get("CONTENT_LENGTH")
+        if length and int(length) > SIZE_MAXIMUM:
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await (protocol() if length else read_chunks(protocol))
+                environ["wsgi.input"] = BytesIO(body)
+        except TimeoutError:
+            environ[SERVER_ERROR] = Problem("request_timeout")
+        except ProtocolClosed:
+            environ[SERVER_ERROR] = Problem("incomplete_body")
+
+    async def _respond_in(
+        self, threads: ThreadPoolExecutor, environ: "WSGIEnvironment", protocol: HTTPProtocol
+    ) -> None:
+        await asyncio.get_running_loop().run_in_executor(threads, self._respond, environ, protocol)
+
+    def _respond(self, environ: "WSGIEnvironment", protocol: HTTPProtocol) -> None:
+        """Run the application and send its response."""
+        status = 500
+        headers: Headers = []
+
+        def start_response(line: str, fields: Headers, _exc_info: Any = None) -> Any:
+            nonlocal status, headers
+            status, headers = int(line[:3]), fields  # Without PEP 3333's `write`, which Flask does not use.
+
+        body: Iterable[bytes] = self._app(environ, start_response)
+        try:
+            content = b"".join(body)
+            protocol.response_bytes(status, headers, content)
+        finally:
+            if close := getattr(body, "close", None):  # pragma: no branch -- of PEP 3333, optional.
+                close()
+
+
+def environ_of(scope: Scope) -> "WSGIEnvironment":
+    """Return what PEP 3333 and the CGI (RFC 3875) say of a request.
+
+    A header that is repeated is joined with commas (RFC 9110, section 5.3). One whose value is not ASCII,
+    which granian does not pass on, is empty rather than absent.
+    """
+    path, query, headers = scope.path, scope.query_string, scope.headers
+    server, _, port = scope.server.rpartition(":")
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": scope.method,
+        # PEP 3333 has bytes as Latin-1. RSGI has decoded the path as UTF-8, with U+FFFD for other bytes.
+        "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),
+        "QUERY_STRING": query if query.isascii() else query.encode().decode("latin-1"),
+        "SERVER_NAME": server.strip("[]"),
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1" if scope.http_version == "1.1" else "HTTP/1.0",
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.input": BytesIO(),
+    }
+    fields = headers.items()
+    if len(fields) != len(headers):  # type: ignore[arg-type]  # Its stub has no __len__.
+        fields += [(name, "") for name in set(headers.keys()).difference(name for name, _ in fields)]
+    for name, value in fields:
+        key = environ_key(name)
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ.pop("", None)
+    return environ
+
+
+@lru_cache(maxsize=256)
+def environ_key(header: str) -> str:
+    """Return where a header stands in the environ.
+
+    It is "" for names with an underscore: they would be taken for those with a dash.
+    """
+    if "_" in header:
+        return ""
+    key = header.upper().replace("-", "_")
+    return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+
+
+def fault_of(environ: "WSGIEnvironment") -> Exception | None:
+    """Return the error of a request that HTTP forbids and granian accepts."""
+    host = environ.get("HTTP_HOST", "")
+    if "," in host or not (host or environ["SERVER_PROTOCOL"] == "HTTP/1.0"):
+        return Problem("bad_request")  # RFC 9112, section 3.2.
+    # Werkzeug would take `get` for GET, but methods are case-sensitive (RFC 9110, section 9.1).
+    return None if environ["REQUEST_METHOD"].isupper() else MethodNotImplemented()
+
+
+async def read_chunks(protocol: HTTPProtocol) -> bytes:
+    """Read a chunked body, or as much of it as is too much. Raises ProtocolClosed if it is broken."""
+    chunks: list[bytes] = []
+    size = ends = 0
+    async for chunk in protocol:
+        chunks.append(chunk)
+        size += len(chunk)
+        # granian gives an empty chunk at the end, and another one before it for an error (or for trailers).
+        ends += not chunk
+        if ends > 1 or len(chunks) > CHUNKS_MAXIMUM:
+            raise ProtocolClosed
+        if size > SIZE_MAXIMUM:
+            break
+    return b"".join(chunks)
+
+
+def hashing_paths(app: Flask) -> set[tuple[str, str]]:
+    """Return the method and path of each operation that takes a password, and so hashes one."""
+    found = set()
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app.view_functions[rule.endpoint])
+        fields = operation.body.fields.values() if operation.body else ()
+        has_password = any(field.metadata.get("format") == "password" for field in fields)
+        if has_password or operation.security == "basicAuth":
+            found |= {(method, rule.rule) for method in rule.methods or () if method != "OPTIONS"}
+    return found
+
+
+def serve_forever(app: Flask) -> None:
+    """Run granian with the application's settings."""
+    host, port = app.config["HOST"], app.config["PORT"]
+    server = Granian(
+        "wsgi:front",
+        factory=True,
+        address=free_address(host, port),
+        port=port,
+        interface=Interfaces.RSGI,
+        # With HTTP/2, one request's compressed headers could unpack to 16 MB and stop all others for seconds.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(max_buffer_size=HEADERS_MAXIMUM),
+        websockets=False,
+        workers=app.config["WORKERS"],
+        backpressure=connections_maximum(),
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        workers_kill_timeout=app.config["STOP_SECONDS"],
+        working_dir=ROOT,
+    )
+    gc.freeze()  # What is loaded by now stays: workers share its memory, and no collection walks it.
+    os.register_at_fork(after_in_child=leave_signals_to_parent)
+    # granian would respawn the workers, and go on without its terminal.
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    click.echo(f"Microblog listens on {url}\nIts documentation is at {url}/docs")
+    server.serve()
+
+
+def leave_signals_to_parent() -> None:  # pragma: no cover -- runs before a new process is measured.
+    """Prepare a new worker: the parent decides when it stops, and tells it by SIGTERM.
+
+    SIGTERM is blocked until the event loop runs: uvloop loses signals that arrive earlier.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    ignore_signals_of_terminal()
+
+
+def ignore_signals_of_terminal() -> None:
+    """Ignore what a terminal sends to all processes of a group: on Ctrl-C, and when it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def connections_maximum() -> int:
+    """Return how many connections a worker holds; raise the limit of open files to twice as many.
+
+    The database needs files too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS_MAXIMUM
+    soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(CONNECTIONS_MAXIMUM, soft // 2)
+
+
+def free_address(host: str, port: int) -> str:
+    """Return the IP address of a host. Raises ClickException if the server cannot listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+        return str(address[0])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"Port {port} is in use; choose another, for example PORT={port + 1}."
+        else:
+            reason = f"Cannot listen on {host}, port {port}: {error.strerror}."
+        raise click.ClickException(reason) from None

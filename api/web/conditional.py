@@ -1,0 +1,65 @@
+"""Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13)."""
+
+import re
+from hashlib import blake2b
+from typing import Any
+
+from flask import current_app
+from marshmallow import Schema
+
+from api.web.problems import Problem, header_problem
+from api.web.wrappers import current_request
+
+ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
+LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
+
+
+def response_etag(json: bytes, etag: str | None) -> str | None:
+    """Return the `ETag` of a response, given its body and the body's member `etag`; None if it has none.
+
+    A representation with that member has a strong tag. Lists, and representations with expanded parts, have
+    weak ones: keyed with the secret, because a different secret makes the cursors in a list invalid.
+    """
+    request = current_request()
+    if etag and not (request.is_safe and request.expand):
+        return f'"{etag}"'
+    if not request.is_safe:
+        return None
+    secret: str = current_app.config["SECRET_KEY"]
+    return f'W/"{blake2b(json, digest_size=12, key=secret.encode()[:64]).hexdigest()}"'
+
+
+def ensure_unchanged(row: object, schema: Schema) -> None:
+    """Raise 412 if `If-Match` is sent and does not list the tag of the row, serialized by the schema.
+
+    The caller has locked the row, so that it cannot change between this check and the update. Tags are
+    compared strongly: a weak one never matches (RFC 9110, section 13.1.1).
+    """
+    tags = _tags("If-Match")
+    if tags is None or "*" in tags:
+        return
+    etag: Any = schema.fields["etag"].serialize("etag", row)
+    if f'"{etag}"' not in tags:
+        raise Problem("precondition_failed", headers={"ETag": f'"{etag}"'}, etag=etag)
+
+
+def is_fresh(etag: str) -> bool:
+    """Whether `If-None-Match` lists this tag, so that the caller has a copy of the response.
+
+    Tags are compared weakly: whether either is weak does not matter (RFC 9110, section 13.1.2).
+    """
+    tags = _tags("If-None-Match") or set()
+    return "*" in tags or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
+
+
+def _tags(header: str) -> set[str] | None:
+    """Return the tags that a header lists, or `*`; None if it is not sent."""
+    text = current_request().environ.get(f"HTTP_{header.upper().replace('-', '_')}")
+    if text is None:
+        return None
+    if text == "*":
+        return {text}
+    tags = set(re.findall(ENTITY_TAG, text)) if LIST_OF_TAGS.fullmatch(text) else set()
+    if not tags:
+        raise header_problem(header, "wrong_format", 'Must be * or tags in quotes: "abc", "def".')
+    return tags

@@ -1,0 +1,47 @@
+"""Converters for parts of paths. Other values are unknown URLs: 404, without a query."""
+
+from typing import Any
+
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
+
+LARGEST_ID = 2**63 - 1
+
+
+class IdConverter(BaseConverter):
+    """The id of a row: an integer from 1 to 2^63-1, without leading zeros."""
+
+    regex = "[1-9][0-9]{0,18}"
+
+    def to_python(self, value: str) -> int:
+        """Return the id."""
+        number = int(value)
+        if number > LARGEST_ID:
+            raise NotFound  # After a ValidationError Werkzeug would return 405 for PATCH and DELETE.
+        return number
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return the parameter object of OpenAPI."""
+        return {
+            "description": f"Id of the {name.removesuffix('_id')}.",
+            "schema": {"type": "integer", "format": "int64", "minimum": 1},
+            "example": 42,
+        }
+
+
+class UsernameConverter(BaseConverter):
+    """A username, in any case; views receive it in lower case."""
+
+    regex = "[A-Za-z][A-Za-z0-9_.-]{2,63}"
+
+    def to_python(self, value: str) -> str:
+        """Return the username in lower case."""
+        return value.lower()
+
+    def describe(self, _name: str) -> dict[str, Any]:
+        """Return the parameter object of OpenAPI."""
+        return {
+            "description": "Username, case-insensitive.",
+            "schema": {"type": "string", "pattern": f"^{self.regex}$"},
+            "example": "ann",
+        }

@@ -1,0 +1,64 @@
+"""Cross-origin requests (CORS in the Fetch standard): the allowed origins, and the headers they may read."""
+
+from http import HTTPStatus
+
+from flask import Flask, Response, current_app, make_response
+
+from api.web.problems import Problem
+from api.web.wrappers import current_request
+
+ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id, traceparent"
+)
+EXPOSED_HEADERS = (
+    "ETag, Link, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Idempotency-Replayed"
+)
+DAY_SECONDS = 86_400
+
+
+def init_app(app: Flask, cookie_path: str) -> None:
+    """Allow requests from the origins in `CORS_ORIGINS`, with the token cookie below `cookie_path` only."""
+    if not app.config["CORS_ORIGINS"]:
+        return
+
+    @app.before_request
+    def answer_preflight() -> Response | None:
+        request = current_request()
+        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+            return None
+        response = make_response(b"", HTTPStatus.NO_CONTENT)
+        response.headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
+        response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+        response.headers["Access-Control-Max-Age"] = str(DAY_SECONDS)
+        return response
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.vary.add("Origin")
+        request = current_request()
+        origin = request.headers.get("Origin", "")
+        if _is_allowed(origin):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+            if f"{request.path}/".startswith(f"{cookie_path}/"):
+                response.headers["Access-Control-Allow-Credentials"] = "true"
+        return response
+
+
+def ensure_own_origin() -> None:
+    """Refuse requests from pages of an origin that is neither the service's own nor in `CORS_ORIGINS`.
+
+    For requests that the token cookie authenticates or that set it. Pages on another port of this host belong
+    to the same site, so their requests carry the cookie in spite of `SameSite=Strict`. A page that could set
+    the cookie could sign its visitors in to an account of its choice. Clients other than browsers send no
+    `Origin`.
+    """
+    request = current_request()
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}" and not _is_allowed(origin):
+        raise Problem("origin_not_allowed")
+
+
+def _is_allowed(origin: str) -> bool:
+    return bool(origin) and origin in current_app.config["CORS_ORIGINS"].split(",")

@@ -1,0 +1,30 @@
+"""The declarations that decorators attach to a view function, for the contract."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+View = Callable[..., Any]
+
+
+@dataclass
+class Operation:
+    """One operation of the contract: its security scheme, its input, its responses."""
+
+    security: str | None = None
+    # Instances of BaseSchema, and the field of the parameter `expand`. Typed as Any, because this package
+    # must not import theirs.
+    query: Any = None
+    body: Any = None
+    response: Any = None
+    expand: Any = None
+    is_idempotent: bool = False
+    status: int = 204
+    headers: tuple[str, ...] = ()
+    failures: set[int] = field(default_factory=set)
+
+
+def operation_of(view: View) -> Operation:
+    """Return the operation of a view function, to read it or to add to it."""
+    operation: Operation = view.__dict__.setdefault("operation", Operation())
+    return operation

@@ -1,0 +1,338 @@
+"""Migrations: they create the tables of the models; new revisions are numbered and formatted."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask_migrate
+import pytest
+from alembic.script import ScriptDirectory
+from flask import Flask
+from sqlalchemy import CheckConstraint, MetaData, Table, inspect, text
+
+from api.config import ROOT
+from api.db import db, utc_now
+from api.models import Like, Post, User
+from tests.conftest import DATABASES
+
+SCRIPTS = ScriptDirectory(str(ROOT / "migrations"))
+REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
+NEXT = f"{int(REVISIONS[-1]) + 1:04}"
+# Coverage would look for the source of copied files after the test.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+REPLACE_TABLES = """
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{down_revision}"
+
+
+def upgrade():
+    for table in ("posts", "likes", "follows"):
+        with op.batch_alter_table(table, recreate="always", table_kwargs={options}):
+            pass
+"""
+INSERT_EMAILS = [
+    "INSERT INTO users (id, username, email, password_hash, about, created_at, version)"
+    " VALUES (1, 'ann', 'a@b.c', '-', '', :now, 1)",
+    "INSERT INTO letters VALUES ('a@b.c', 'email_change', 1, NULL, :now)",
+    "INSERT INTO letters VALUES ('a@b.c', 'password_reset', 1, 'hash', :now)",
+]
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, new_database_url: Any) -> str:
+    """The URL of an empty database."""
+    return str(new_database_url(request.param))
+
+
+@pytest.fixture
+def empty_app(new_app: Callable[..., Flask], database_url: str) -> Iterator[Flask]:
+    """The application on a database without tables."""
+    app = new_app(database_url)
+    with app.app_context():
+        yield app
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """A copy of the folder of migrations, beside ruff's settings."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=ignored))
+
+
+def schema_of(table: str) -> dict[str, Any]:
+    """Return the names of a table's columns, constraints and indexes."""
+    inspector = inspect(db.engine)
+    return {
+        "columns": [column["name"] for column in inspector.get_columns(table)],
+        "primary key": inspector.get_pk_constraint(table)["name"],
+        "foreign keys": [key["name"] for key in inspector.get_foreign_keys(table)],
+        "unique": [constraint["name"] for constraint in inspector.get_unique_constraints(table)],
+        "indexes": [
+            index["name"] for index in inspector.get_indexes(table) if not index.get("duplicates_constraint")
+        ],
+    }
+
+
+def check_constraints(table: str) -> set[Any]:
+    """Return the names of a table's CHECK constraints."""
+    return {constraint["name"] for constraint in inspect(db.engine).get_check_constraints(table)}
+
+
+def triggers_on_sqlite() -> list[tuple[str, str]]:
+    """Return the names and definitions of all triggers."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+    with db.engine.connect() as connection:
+        return [(name, sql) for name, sql in connection.execute(text(query))]
+
+
+def tables_with_autoincrement() -> set[str]:
+    """Return the names of the tables that never assign an id twice."""
+    query = "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
+    with db.engine.connect() as connection:
+        return set(connection.scalars(text(query)))
+
+
+def write_replacement(migrations: Path, options: dict[str, bool]) -> None:
+    """Add a revision that replaces tables with triggers, with options for the new tables."""
+    script = REPLACE_TABLES.format(revision=NEXT, down_revision=REVISIONS[-1], options=options)
+    (migrations / "versions" / f"{NEXT}_replace_tables.py").write_text(script, "utf-8")
+
+
+def rows_of(table: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a table, which need not have a model."""
+    with db.engine.connect() as connection:
+        rows = connection.execute(Table(table, MetaData(), autoload_with=connection).select())
+        return [tuple(row) for row in rows]
+
+
+def test_there_is_one_head() -> None:
+    assert SCRIPTS.get_heads() == REVISIONS[-1:]
+
+
+def test_the_migrations_create_the_tables_of_the_models(empty_app: Flask) -> None:
+    flask_migrate.upgrade()
+
+    flask_migrate.check()  # Ends the process if the models differ.
+
+
+def test_each_migration_can_be_applied_reverted_and_applied_again(empty_app: Flask) -> None:
+    for revision in REVISIONS:
+        flask_migrate.upgrade(revision=revision)
+        flask_migrate.downgrade(revision="-1")
+        flask_migrate.upgrade(revision=revision)
+
+    flask_migrate.check()  # Ends the process if the models differ.
+
+
+def test_the_downgrade_to_base_drops_all_tables(empty_app: Flask) -> None:
+    flask_migrate.upgrade()
+
+    flask_migrate.downgrade(revision="base")
+
+    assert inspect(db.engine).get_table_names() == ["alembic_version"]
+
+
+def test_the_migrations_create_the_check_constraints_of_the_models(empty_app: Flask) -> None:
+    flask_migrate.upgrade()
+
+    assert {table: check_constraints(table) for table in db.metadata.tables} == {
+        name: {constraint.name for constraint in table.constraints if isinstance(constraint, CheckConstraint)}
+        for name, table in db.metadata.tables.items()
+    }
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_migrations_create_the_autoincrement_of_the_models(empty_app: Flask) -> None:
+    flask_migrate.upgrade()
+
+    assert tables_with_autoincrement() == {
+        name for name, table in db.metadata.tables.items() if table.dialect_options["sqlite"]["autoincrement"]
+    }
+
+
+def test_no_revision_is_created_without_differences(empty_app: Flask, migrations: Path) -> None:
+    flask_migrate.upgrade()
+
+    flask_migrate.migrate(directory=migrations)
+
+    assert not list(migrations.glob(f"versions/{NEXT}*"))
+
+
+def test_an_unreachable_database_ends_the_process_with_one_line(
+    new_app: Callable[..., Flask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(f"sqlite:///{tmp_path}/folder/x.db")
+    (tmp_path / "folder" / "x.db").mkdir()
+
+    with app.app_context(), pytest.raises(SystemExit, match=r"^Cannot open the database: unable to open"):
+        flask_migrate.upgrade()
+
+
+def test_a_missing_folder_ends_the_process_with_one_line(
+    new_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    app = new_app(f"sqlite:///{tmp_path}/folder/x.db")
+    (tmp_path / "folder").rmdir()
+
+    with app.app_context(), pytest.raises(SystemExit, match=r"^Cannot open the database: .*No such file"):
+        flask_migrate.upgrade()
+
+
+def test_the_migrations_can_be_written_as_sql(empty_app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+    flask_migrate.upgrade(sql=True)
+
+    assert "CREATE TABLE posts" in capsys.readouterr().out
+
+
+def test_processes_that_upgrade_at_once_all_succeed(database_url: str) -> None:
+    environment = os.environ | {"DATABASE_URL": database_url, "FLASK_APP": "wsgi"}
+
+    upgrades = [
+        subprocess.Popen([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environment)
+        for _ in range(2)
+    ]
+
+    assert [upgrade.wait() for upgrade in upgrades] == [0, 0]
+
+
+def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
+    clone = tmp_path / "50% off"
+    for folder in ("api", "migrations"):
+        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "wsgi.py", clone)
+    environment = ENVIRONMENT | {"DATABASE_URL": "sqlite:///test.db"}
+
+    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=clone, env=environment, check=True)
+
+    assert (clone / "test.db").exists()
+
+
+class TestNewRevision:
+    def test_is_numbered_formatted_and_independent_of_the_application(
+        self, empty_app: Flask, migrations: Path
+    ) -> None:
+        # On an empty database that is marked as current, the difference is everything in the models.
+        flask_migrate.stamp(directory=migrations)
+
+        flask_migrate.migrate(directory=migrations, message="add bookmarks")
+
+        revision = migrations / "versions" / f"{NEXT}_add_bookmarks.py"
+        generated = revision.read_text("utf-8")
+        assert generated.startswith(f'"""add bookmarks.\n\nRevision ID: {NEXT}\nRevises: {REVISIONS[-1]}\n')
+        assert f'revision = "{NEXT}"\ndown_revision = "{REVISIONS[-1]}"\n' in generated
+        assert "api" not in generated
+        for command in (["check"], ["format", "--check"]):
+            subprocess.run([sys.executable, "-m", "ruff", *command, revision], check=True)
+        flask_migrate.upgrade(directory=migrations)
+        flask_migrate.check(directory=migrations)  # Ends the process if the models differ.
+
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+    def test_without_differences_is_numbered_and_formatted_too(
+        self, empty_app: Flask, migrations: Path
+    ) -> None:
+        flask_migrate.revision(directory=migrations, message="Fill in the blanks")
+
+        revision = migrations / "versions" / f"{NEXT}_fill_in_the_blanks.py"
+        for command in (["check"], ["format", "--check"]):
+            subprocess.run([sys.executable, "-m", "ruff", *command, revision], check=True)
+
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+    def test_is_left_unformatted_without_ruff(
+        self,
+        empty_app: Flask,
+        migrations: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+        flask_migrate.revision(directory=migrations, message="add bookmarks")
+
+        assert (migrations / "versions" / f"{NEXT}_add_bookmarks.py").exists()
+        assert "run `make format`" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+    def test_requires_that_the_database_is_current(
+        self, empty_app: Flask, migrations: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            flask_migrate.migrate(directory=migrations, message="add bookmarks")
+
+        assert ended.value.code == 1
+        assert caplog.messages == ["Error: The database is not up to date: run `flask db upgrade` first."]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_batch_mode_on_sqlite_preserves_triggers_sequences_and_rows(
+    empty_app: Flask, migrations: Path
+) -> None:
+    flask_migrate.upgrade()
+    ann = User(username="ann", email="ann@example.com", password_hash="-")
+    post, deleted = Post(body="Hello.", author=ann), Post(body="Bye.", author=ann)
+    db.session.add_all([ann, post, deleted])
+    db.session.flush()
+    db.session.delete(deleted)
+    db.session.commit()
+    triggers, constrained = triggers_on_sqlite(), tables_with_autoincrement()
+    assert len(triggers) > 6
+    write_replacement(migrations, {"sqlite_autoincrement": True})
+
+    flask_migrate.upgrade(directory=migrations)
+
+    assert (triggers_on_sqlite(), tables_with_autoincrement()) == (triggers, constrained)
+    db.session.expire_all()
+    like, next_post = Like(user_id=ann.id, post_id=post.id), Post(body="Again.", author=ann)
+    db.session.add_all([like, next_post])
+    db.session.commit()
+    db.session.expire_all()
+    assert (post.like_count, ann.post_count) == (1, 2)
+    assert next_post.id > post.id + 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_batch_mode_on_sqlite_refuses_to_drop_autoincrement(
+    empty_app: Flask, migrations: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flask_migrate.upgrade()
+    write_replacement(migrations, {})
+
+    with pytest.raises(SystemExit):
+        flask_migrate.upgrade(directory=migrations)
+
+    (message,) = caplog.messages
+    assert message.startswith('Error: Pass table_kwargs={"sqlite_autoincrement": True} to batch_alter_table')
+
+
+def test_0005_renames_the_table_and_its_constraints_without_losing_rows(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0004")
+    old_schema = schema_of("letters")
+    now = {"now": utc_now()}
+    for statement in INSERT_EMAILS:
+        db.session.execute(text(statement), now)
+    db.session.commit()
+    rows = rows_of("letters")
+
+    flask_migrate.upgrade(revision="0005")
+
+    email_tokens = schema_of("email_tokens")
+    assert rows_of("email_tokens") == rows
+    assert email_tokens == {
+        "columns": ["email", "kind", "user_id", "token_hash", "created_at"],
+        "primary key": "pk_email_tokens",
+        "foreign keys": ["fk_email_tokens_user_id"],
+        "unique": ["uq_email_tokens_token_hash"],
+        "indexes": ["ix_email_tokens_user_id"],
+    }
+
+    flask_migrate.downgrade(revision="0004")
+
+    assert rows_of("letters") == rows
+    assert schema_of("letters") == old_schema
+    assert not inspect(db.engine).has_table("email_tokens")

@@ -1,0 +1,448 @@
+"""Full-text search: it finds the same posts on both databases, for any text and any query."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, text
+
+from api.db import db
+from api.db.search_text import Term, terms_of, words_of
+from api.models import Post
+from tests.support.contract import ContractClient
+from tests.support.factories import Account, Factory
+from tests.support.pagination import items, read_both_ways
+from tests.support.problems import assert_problem
+
+MANY = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+E_ACUTE = "e\N{COMBINING ACUTE ACCENT}"  # Two code points, one after NFC.
+SALLALLAHOU = "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}"  # Folds to eighteen code points.
+TIBETAN = "\N{TIBETAN LETTER KA}" + "\N{TIBETAN VOWEL SIGN VOCALIC RR}" * 139  # 420 bytes, 1,254 when folded.
+ACRE = "\N{SQUARE EEKAA}"  # Folds to four words, one of them twice.
+
+# Characters that both databases can store and a request may contain.
+TEXT = st.characters(exclude_categories=["Cs", "Cc"])
+# Few words and parts of words, so that queries often match texts.
+PIECE = st.sampled_from(
+    [
+        *(
+            "snow",
+            "Sno",
+            "snö",
+            "s",
+            "ß",
+            "ﬃ",
+            "ffi",
+            "é",
+            E_ACUTE,
+            "7",
+            "½",
+            "क्षि",
+            "한",
+            "한국",
+            "東",
+            "京",
+            "ー",
+        ),
+        *(
+            SALLALLAHOU,
+            "#",
+            "@",
+            "'",
+            "-",
+            ".",
+            "_",
+            "\N{OWL}",
+            "\N{VARIATION SELECTOR-16}",
+            " ",
+            " ",
+            " ",
+            "\n",
+        ),
+    ]
+)
+BODY = st.lists(PIECE, min_size=1, max_size=8).map("".join) | st.text(TEXT, min_size=1, max_size=20)
+TYPED = st.lists(PIECE | st.sampled_from('**""'), min_size=1, max_size=6).map("".join)
+
+NASTY = [
+    *(
+        '"',
+        '""',
+        '"*"',
+        "*",
+        "**",
+        "' OR 1=1 --",
+        "\\",
+        "\\'",
+        "%",
+        "_",
+        ";",
+        "!",
+        "&",
+        "|",
+        "()",
+        "<->",
+        ":*",
+    ),
+    *(
+        "AND",
+        "OR",
+        "NOT",
+        "NEAR",
+        "NEAR(",
+        "NEAR(snow drops, 2)",
+        "snow AND",
+        "OR snow",
+        "NOT snow",
+        "snow NOT",
+    ),
+    *(
+        "-snow",
+        "+snow",
+        "^snow",
+        "!snow",
+        "!!snow",
+        "snow:",
+        "words:snow",
+        "snow:A",
+        "snow:*",
+        "snow <-> drops",
+    ),
+    *("snow <2> drops", "snow & | drops", "(snow", "snow)", "{words}: snow", "- words : snow", "snow.drops"),
+    *(
+        "snow'",
+        "'snow",
+        "''snow''",
+        "snow\\",
+        "\\snow",
+        "snow/*",
+        "/* snow */",
+        "snow -- drops",
+        "snow; drops",
+    ),
+    *(
+        '"snow',
+        'snow"',
+        '"snow" "',
+        '"snow"*"',
+        "snow**",
+        "*snow*",
+        "snow + drops",
+        "snow, drops",
+        "$1",
+        ":q",
+    ),
+    *(
+        "%s",
+        "%(q)s",
+        "{0}",
+        "<b>snow</b>",
+        "\N{OWL}",
+        "\t",
+        "a" * 140,
+        "a " * 70,
+        "* " * 70,
+        '"' * 140,
+        "(" * 140,
+    ),
+    *(SALLALLAHOU * 140, TIBETAN, ACRE * 140, f'"{ACRE * 130}"*', '"ねー"'),
+]
+
+
+def found(client: ContractClient, q: str, **query: str) -> list[str]:
+    """Return the bodies of the posts on the first page of a search."""
+    response = client.get("/posts", query_string={"q": q, "limit": "100", **query})
+    assert response.status_code == 200, response.text
+    return [post["body"] for post in response.json["items"]]
+
+
+def begins(words: list[str], term: Term) -> bool:
+    """Return whether a term matches at the beginning of some words."""
+    place = len(term.words) - 1
+    if words[:place] != term.words[:place] or len(words) <= place:
+        return False
+    return words[place] == term.words[place] or (
+        term.is_prefix and words[place].startswith(term.words[place])
+    )
+
+
+def is_found(body: str, q: str) -> bool:
+    """Return whether a search must find a text: it has terms, and the text contains all of them."""
+    words, terms = words_of(body), terms_of(q)
+    return bool(terms) and all(
+        any(begins(words[place:], term) for place in range(len(words))) for term in terms
+    )
+
+
+@pytest.fixture
+def ann(make: Factory) -> Account:
+    """The author of the posts."""
+    return make.user("ann")
+
+
+class TestSearch:
+    @pytest.mark.parametrize(
+        ("body", "q"),
+        [
+            pytest.param("Snow is out.", "snow", id="case of the text"),
+            pytest.param("snow is out.", "SNOW", id="case of the query"),
+            pytest.param("Die Straße", "STRASSE", id="sharp s"),
+            pytest.param("Crème brûlée", "creme brulee", id="accents of the text"),
+            pytest.param("creme brulee", "crème brûlée", id="accents of the query"),
+            pytest.param(f"caf{E_ACUTE}", "café", id="decomposed text"),
+            pytest.param("café", f"caf{E_ACUTE}", id="decomposed query"),
+            pytest.param("ὈΔΥΣΣΕΎΣ", "οδυσσευς", id="Greek"),
+            pytest.param("Ёлка", "ёЛКА", id="Cyrillic"),
+            pytest.param("the eﬃcient", "efficient", id="ligature"),
+            pytest.param("今日は東京へ行く", "東京", id="Japanese"),
+            pytest.param("今日は東京へ行く", "東京*", id="prefix in Japanese"),
+            pytest.param("한국어 시험", "시험", id="Korean"),
+            pytest.param("नमस्ते दुनिया", "दुनिया", id="Hindi"),
+            pytest.param("one snow two", "two one", id="words in another order"),
+            pytest.param("one snow two", "one two*", id="word and prefix"),
+            pytest.param("one snow two", '"one snow"', id="phrase"),
+            pytest.param("one, snow\ntwo", '"ONE snow two"', id="phrase across punctuation"),
+            pytest.param("one one two", '"one two"', id="phrase that begins twice"),
+            pytest.param("one snow two", '"one sno"*', id="prefix at the end of a phrase"),
+            pytest.param("one snow two", '"one snow', id="unclosed quotes"),
+            pytest.param("snowdrops", "snow*", id="prefix"),
+            pytest.param("snow", "snow*", id="prefix that is the whole word"),
+            pytest.param("it's", "it's", id="apostrophe"),
+            pytest.param("its s", "its -s", id="no operator"),
+            pytest.param("#Garden @ann", "garden ann", id="hashtag and mention"),
+            pytest.param("7 of 12", "12 7", id="digits"),
+            pytest.param("and or not near", "OR NOT AND NEAR", id="operators of other search engines"),
+            pytest.param("the of a", "the", id="stop word"),
+            pytest.param("a" * 140, "a" * 140, id="very long word"),
+            pytest.param("a" * 140, f"{'a' * 100}*", id="prefix of a very long word"),
+            pytest.param("a " * 69 + "ab", "ab", id="70 words"),
+            pytest.param("a " * 69 + "b", '"a b"', id="phrase after 69 words"),
+            pytest.param(SALLALLAHOU * 140, f"{SALLALLAHOU}*", id="text that folds to 2,520"),
+            pytest.param(SALLALLAHOU * 140, SALLALLAHOU * 140, id="query that folds to 2,520"),
+            pytest.param(TIBETAN, TIBETAN, id="word that folds to 1,254 bytes"),
+            pytest.param(TIBETAN, f"{TIBETAN[:-2]}*", id="prefix that folds to more bytes"),
+            pytest.param("ﬃ" * 140, "ffi" * 46 + "*", id="ligatures that fold to 420"),
+        ],
+    )
+    def test_finds(self, client: ContractClient, make: Factory, ann: Account, body: str, q: str) -> None:
+        make.post(ann, "Something else.")
+        make.post(ann, body)
+
+        assert found(client, q) == [body]
+
+    @pytest.mark.parametrize(
+        ("body", "q"),
+        [
+            pytest.param("snowdrops", "snow", id="prefix without a star"),
+            pytest.param("snowdrops", "drops*", id="suffix"),
+            pytest.param("snowdrops", "*drops", id="star before a word"),
+            pytest.param("one snow two", "one three", id="one word of two"),
+            pytest.param("one snow two", "three OR one", id="no OR operator"),
+            pytest.param("one snow two", '"one two"', id="phrase with a word between"),
+            pytest.param("one snow two", '"snow one"', id="phrase in another order"),
+            pytest.param("one snow two", '"one" "three"', id="one phrase of two"),
+            pytest.param("one snow two", '"on snow"*', id="prefix within a phrase"),
+            pytest.param("東へ京", "東京", id="characters apart"),
+            pytest.param("run", "running", id="another form of the word"),
+            pytest.param("a" * 140, "a" * 139, id="very long word without its last letter"),
+            pytest.param("\N{OWL} owl", "\N{OWL}", id="emoji"),
+            pytest.param(
+                "\N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16} love",
+                "\N{SNOWMAN}\N{VARIATION SELECTOR-16}",
+                id="emoji with a variation selector",
+            ),
+            pytest.param("- - -", '-"-"*', id="punctuation"),
+        ],
+    )
+    def test_does_not_find(
+        self, client: ContractClient, make: Factory, ann: Account, body: str, q: str
+    ) -> None:
+        make.post(ann, body)
+
+        response = client.get("/posts", query_string={"q": q})
+
+        assert response.status_code == 200
+        assert response.json == {"items": [], "next_cursor": None, "prev_cursor": None}
+
+    def test_returns_the_same_representation_as_get_post(
+        self, client: ContractClient, make: Factory, ann: Account
+    ) -> None:
+        post_id = make.post(ann, "Snow, #snow and @ann.")
+
+        response = client.get("/posts?q=snow")
+
+        assert response.json["items"] == [client.get(f"/posts/{post_id}").json]
+
+    @pytest.mark.parametrize("limit", [1, 3, 7])
+    def test_has_pages_newest_first_in_both_directions(
+        self, client: ContractClient, make: Factory, ann: Account, limit: int
+    ) -> None:
+        found_ids = [make.post(ann, f"snow {make.post(ann, 'rain')}") for _ in range(7)]
+
+        forth, back = read_both_ways(client, "/posts", limit, {}, q="sno*")
+
+        assert items(forth, "id") == found_ids[::-1]
+        assert items(back[::-1], "id") == items(forth, "id")
+
+    def test_returns_new_posts_by_the_cursor_of_the_first_page(
+        self, client: ContractClient, make: Factory, ann: Account
+    ) -> None:
+        make.post(ann, "Old snow.")
+        page: Any = client.get("/posts?q=snow").json
+        make.post(ann, "New snow.")
+        make.post(ann, "New rain.")
+
+        assert found(client, "snow", cursor=page["prev_cursor"]) == ["New snow."]
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            pytest.param({"author": "ANN"}, ["snow #out @bob", "snow @bob", "snow #out"], id="author"),
+            pytest.param({"tag": "out"}, ["snow #out @bob", "snow #out"], id="tag"),
+            pytest.param({"mentions": "bob"}, ["snow #out @bob", "snow @bob"], id="mentions"),
+            pytest.param({"tag": "out", "mentions": "bob"}, ["snow #out @bob"], id="tag and mentions"),
+            pytest.param(
+                {"author": "ann", "tag": "out", "mentions": "bob"}, ["snow #out @bob"], id="all filters"
+            ),
+            pytest.param({"author": "bob", "tag": "out"}, [], id="no match"),
+        ],
+    )
+    @pytest.mark.parametrize("limit", [1, 2])
+    def test_combines_all_filters_on_every_page(
+        self,
+        client: ContractClient,
+        make: Factory,
+        ann: Account,
+        query: dict[str, str],
+        expected: list[str],
+        limit: int,
+    ) -> None:
+        bob = make.user("bob")
+        for body in ("snow #out", "rain #out @bob", "snow @bob", "rain", "snow #out @bob"):
+            client.post("/posts", json={"body": body}, headers=ann.signed_in)
+        client.post("/posts", json={"body": "snow"}, headers=bob.signed_in)
+
+        forth, back = read_both_ways(client, "/posts", limit, {}, q="snow", **query)
+
+        assert items(forth, "body") == expected
+        assert items(back[::-1], "body") == expected
+
+    def test_reflects_every_change(self, client: ContractClient, make: Factory, ann: Account) -> None:
+        bob = make.user("bob")
+        remaining = client.post("/posts", json={"body": "snow"}, headers=ann.signed_in).json["id"]
+        gone = client.post("/posts", json={"body": "snow gone"}, headers=ann.signed_in).json["id"]
+        client.post("/posts", json={"body": "snow by bob"}, headers=bob.signed_in)
+        created = found(client, "snow")
+        client.patch(f"/posts/{remaining}", json={"body": "rain"}, headers=ann.signed_in)
+        edited = found(client, "snow"), found(client, "rain")
+        client.delete(f"/posts/{gone}", headers=ann.signed_in)
+        deleted = found(client, "snow")
+        client.delete("/me", json={"password": bob.password}, headers=bob.signed_in)
+        left = found(client, "snow"), found(client, "rain")
+
+        assert created == ["snow by bob", "snow gone", "snow"]
+        assert edited == (["snow by bob", "snow gone"], ["rain"])
+        assert deleted == ["snow by bob"]
+        assert left == ([], ["rain"])
+
+    # On PostgreSQL the index belongs to the table.
+    @pytest.mark.parametrize("migrated_app", ["sqlite"], indirect=True)
+    def test_removes_deleted_posts_from_the_index(
+        self, app: Flask, client: ContractClient, make: Factory, ann: Account
+    ) -> None:
+        bob = make.user("bob")
+        post_ids = [make.post(author, f"snow by {author.username}") for author in (ann, ann, bob)]
+        client.patch(f"/posts/{post_ids[0]}", json={"body": "Rain, rain!"}, headers=ann.signed_in)
+        client.patch(f"/posts/{post_ids[0]}", json={"body": "RAIN rain"}, headers=ann.signed_in)
+        client.delete(f"/posts/{post_ids[1]}", headers=ann.signed_in)
+        client.delete("/me", json={"password": bob.password}, headers=bob.signed_in)
+
+        with app.app_context():
+            check = "INSERT INTO posts_search(posts_search, rank) VALUES ('integrity-check', 1)"
+            db.session.execute(text(check))
+
+    @pytest.mark.parametrize("q", NASTY)
+    def test_accepts_any_text(self, client: ContractClient, make: Factory, ann: Account, q: str) -> None:
+        texts = ["snow", "drops", "snow drops", "a", "words snow", "1 q s b", f"{ACRE * 130}ねー"]
+        for body in texts:
+            make.post(ann, body)
+        blank = not q.strip()
+
+        response = client.get("/posts", query_string={"q": q if not blank else f"{q}."})
+
+        assert response.status_code == 200
+        assert [post["body"] for post in response.json["items"]] == [
+            body for body in reversed(texts) if is_found(body, q)
+        ]
+
+    @given(st.text(min_size=1, max_size=140) | TYPED)
+    @MANY
+    def test_never_fails(self, client: ContractClient, q: str) -> None:
+        response = client.get("/posts", query_string={"q": q})
+
+        assert response.status_code in {200, 422}
+
+    @pytest.mark.parametrize(
+        ("query", "code"),
+        [
+            pytest.param("q=", "blank", id="empty"),
+            pytest.param("q=%20%09%C2%A0", "blank", id="blank"),
+            pytest.param(f"q={'a' * 141}", "too_long", id="141"),
+            pytest.param("q=a%00b", "control_character", id="NUL"),
+            pytest.param("q=%00", "control_character", id="NUL alone"),
+            pytest.param("q=a%1b", "control_character", id="escape"),
+            pytest.param("q=a&q=b", "repeated", id="repeated parameter"),
+        ],
+    )
+    def test_refuses_invalid_queries(self, client: ContractClient, query: str, code: str) -> None:
+        response = client.get(f"/posts?{query}")
+
+        assert_problem(response, 422, "invalid_input", {"parameter": "q", "code": code})
+
+    @given(st.data())
+    @MANY
+    def test_finds_the_same_on_both_databases(
+        self, app: Flask, client: ContractClient, ann: Account, data: st.DataObject
+    ) -> None:
+        texts = data.draw(st.lists(BODY, min_size=1, max_size=5), label="texts")
+        with app.app_context():
+            db.session.execute(delete(Post))
+            db.session.add_all(Post(user_id=ann.id, body=body) for body in texts)
+            db.session.commit()
+
+        for _ in range(5):
+            body = data.draw(st.sampled_from(texts))
+            start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(body))] * 2)))
+            piece = body[start:end]
+            q = data.draw(
+                TYPED | st.sampled_from([piece, f"{piece}*", f'"{piece}"', f'"{piece}"*']), label="q"
+            )
+            response = client.get("/posts", query_string={"q": q})
+            if response.status_code == 200:
+                expected = [body for body in reversed(texts) if is_found(body, q)]
+                assert [post["body"] for post in response.json["items"]] == expected
+
+
+def test_postgresql_plans_each_search_with_its_words(new_migrated_app: Callable[..., Flask]) -> None:
+    app = new_migrated_app("postgresql", THREADS=1)
+    client = ContractClient(app)
+
+    # After five executions, psycopg prepares a statement, and PostgreSQL may use a generic plan.
+    for _ in range(20):
+        client.get("/posts?q=snow")
+        client.get("/posts")
+
+    prepared = text(
+        "SELECT count(*), count(*) FILTER (WHERE statement LIKE '%@@%') FROM pg_prepared_statements"
+    )
+    with app.app_context():
+        statements, searches = db.session.execute(prepared).one()
+    assert statements > 0
+    assert searches == 0

@@ -1,0 +1,171 @@
+"""The base classes, field types and messages of the schemas."""
+
+import copy
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+from marshmallow import ValidationError, fields, validate
+
+from api.app import create_app
+from api.schemas import BaseSchema, Integer, Text, UTCDateTimeField, invalid
+from api.schemas.fields import CONTROL_CHARACTER
+from api.schemas.messages import Message
+from api.web.operation import operation_of
+from tests.conftest import config_for
+
+
+@pytest.fixture(scope="module")
+def service(new_database_url: Any) -> Flask:
+    """An application on an empty database."""
+    return create_app(config_for(new_database_url("sqlite")))
+
+
+def request_schemas(app: Flask) -> Iterator[BaseSchema]:
+    """Yield the schemas of all bodies and query strings."""
+    for view in app.view_functions.values():
+        operation = operation_of(view)
+        yield from filter(None, (operation.body, operation.query))
+
+
+class TestRequestSchemas:
+    def test_accept_only_booleans_and_bounded_text_and_integers(self, service: Flask) -> None:
+        loaded: dict[str, fields.Field[Any]] = {
+            f"{type(schema).__name__}.{name}": loaded
+            for schema in request_schemas(service)
+            for name, loaded in schema.load_fields.items()
+            if not isinstance(loaded, fields.Boolean)
+        }
+
+        others = [name for name, field in loaded.items() if not isinstance(field, Text | Integer)]
+        unbounded = [
+            name
+            for name, field in loaded.items()
+            if not any(getattr(rule, "max", None) for rule in field.validators)
+        ]
+
+        assert len(loaded) > 10
+        assert not others, "Fields of these types have no known bounds."
+        assert not unbounded
+
+    def test_refuse_unknown_members(self, service: Flask) -> None:
+        assert {schema.unknown for schema in request_schemas(service)} == {"raise"}
+
+
+# Characters that NFC composes or decomposes (Latin, Greek, Hangul, Devanagari), and invalid ones.
+CHARACTERS = "a\u0301\u03b1\u0313\u0300\u0345\u1100\u1161\u11a8\u0958 \n\x7f"
+
+# Control characters, format characters and separators. Unassigned code points may be emoji newer than Python.
+INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+
+
+class TestText:
+    @pytest.mark.parametrize("blank", [False, True])
+    @given(
+        text=st.text(st.characters() | st.sampled_from(CHARACTERS)),
+        maximum=st.integers(1, 8),
+    )
+    def test_accepts_printable_text_up_to_its_maximum_and_composes_it(
+        self, text: str, maximum: int, blank: bool
+    ) -> None:
+        field = Text(blank=blank, validate=validate.Length(max=maximum))
+        composed = unicodedata.normalize("NFC", text)
+        fits = (
+            len(composed) <= maximum
+            and not CONTROL_CHARACTER.search(composed)
+            and (blank or any(unicodedata.category(character) not in INVISIBLE for character in composed))
+        )
+
+        try:
+            loaded = field.deserialize(text)
+        except ValidationError:
+            loaded = None
+
+        assert field.maximum == maximum
+        assert loaded == (composed if fits else None)
+
+    @pytest.mark.parametrize("text", ["\U0001fae8", "\U0001f6d8", "\ue000"])
+    def test_accepts_characters_that_python_does_not_know(self, text: str) -> None:
+        assert Text(validate=validate.Length(max=1)).deserialize(text) == text
+
+    def test_requires_a_maximum_length(self) -> None:
+        with pytest.raises(ValueError, match="empty"):
+            Text().deserialize("Hello.")
+
+
+class TestMessage:
+    def test_is_a_text_with_a_code(self) -> None:
+        message = Message("too_long", "Longer than {max}.")
+
+        assert message == "Longer than {max}."
+        assert message.code == "too_long"
+
+    def test_has_the_same_code_after_formatting(self) -> None:
+        filled = Message("too_long", "Longer than {max}.").format(max=140)
+
+        assert filled == "Longer than 140."
+        assert filled.code == "too_long"
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+    def test_has_the_same_code_after_copying(self, copied: Any) -> None:
+        message = copied({"max": [Message("too_long", "Longer than {max}.")]})["max"][0]
+
+        assert message == "Longer than {max}."
+        assert message.code == "too_long"
+
+
+class TestInvalid:
+    def test_returns_an_error_with_a_code(self) -> None:
+        [message] = invalid("blank", "Must not be blank.").messages
+
+        assert isinstance(message, Message)
+        assert message == "Must not be blank."
+        assert message.code == "blank"
+
+    def test_names_a_field(self) -> None:
+        [message] = invalid("blank", "Must not be blank.", "body").messages_dict["body"]
+
+        assert message.code == "blank"
+
+
+class TestInteger:
+    @pytest.mark.parametrize("value", [0, 1, -1, 2**63 - 1])
+    def test_accepts_json_integers(self, value: int) -> None:
+        assert Integer().deserialize(value) == value
+
+    @pytest.mark.parametrize("value", [True, 1.0, 1.5, [1], {}, b"1", "1", ""])
+    def test_refuses_other_json_values(self, value: object) -> None:
+        with pytest.raises(ValidationError):
+            Integer().deserialize(value)
+
+    @pytest.mark.parametrize("value", ["0", "-1", "20", str(2**63 - 1)])
+    def test_accepts_decimal_digits_in_a_query_string(self, value: str) -> None:
+        assert Integer(in_query=True).deserialize(value) == int(value)
+
+    @pytest.mark.parametrize("value", ["1.0", "1_0", "+1", " 1", "", "\N{ARABIC-INDIC DIGIT THREE}"])
+    def test_refuses_other_text_in_a_query_string(self, value: str) -> None:
+        with pytest.raises(ValidationError):
+            Integer(in_query=True).deserialize(value)
+
+
+class TestUTCDateTimeField:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (datetime(2026, 11, 22, 9, 30, tzinfo=UTC), "2026-11-22T09:30:00.000Z"),
+            (datetime(2026, 11, 22, 9, 30, 5, 120_000, tzinfo=UTC), "2026-11-22T09:30:05.120Z"),
+            (datetime(2026, 11, 22, 9, 30, 5, 999_999, tzinfo=UTC), "2026-11-22T09:30:05.999Z"),
+            (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00.000Z"),
+            (datetime.max.replace(tzinfo=UTC), "9999-12-31T23:59:59.999Z"),
+            (None, None),
+        ],
+    )
+    def test_writes_milliseconds_and_z(self, value: datetime | None, expected: str | None) -> None:
+        schema = BaseSchema.from_dict({"timestamp": UTCDateTimeField(allow_none=True)})()
+
+        assert schema.dump({"timestamp": value}) == {"timestamp": expected}

@@ -1,0 +1,78 @@
+"""Signals end the server as a terminal and a supervisor expect."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from tests.support.contract import PREFIX
+from tests.support.server import Server, read_all, running_server
+from tests.support.wait import TIMEOUT_SECONDS
+
+BODY = orjson.dumps({"username": "zoe", "email": "zoe@example.com", "password": "9 green horses"})
+# The server asks for the body when it has begun to read the request (RFC 9110, section 10.1.1).
+POST = (
+    f"POST {PREFIX}/users HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(BODY)}\r\nExpect: 100-continue\r\n\r\n"
+).encode()
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+STOP_SECONDS = 30
+
+
+def seconds_to_stop(server: Server, signal_number: int, *, is_group: bool) -> float:
+    """Send a signal to the server, or to its process group; return how long all its processes take to end."""
+    processes = [psutil.Process(server.process.pid), *server.workers()]
+    began = time.monotonic()
+    if is_group:
+        os.killpg(server.process.pid, signal_number)
+    else:
+        server.process.send_signal(signal_number)
+    server.process.wait(TIMEOUT_SECONDS)
+    _, alive = psutil.wait_procs(processes, TIMEOUT_SECONDS)
+    assert not alive
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "is_group"),
+    [
+        pytest.param(signal.SIGINT, True, id="Ctrl-C"),
+        pytest.param(signal.SIGHUP, True, id="closed terminal"),
+        pytest.param(signal.SIGTERM, False, id="supervisor"),
+    ],
+)
+def test_without_requests_it_ends_at_once(tmp_path: Path, signal_number: int, is_group: bool) -> None:
+    settings = {"STOP_SECONDS": str(STOP_SECONDS), "WORKERS": "2"}
+    with running_server(tmp_path, **settings) as server, server.connect() as idle:
+        seconds = seconds_to_stop(server, signal_number, is_group=is_group)
+
+        assert read_all(idle) == b""
+    assert seconds < STOP_SECONDS / 3
+    assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_a_request_that_has_begun_is_finished(tmp_path: Path, signal_number: int) -> None:
+    with running_server(tmp_path) as server, server.connect() as client:
+        client.sendall(POST)
+        assert client.recv(len(CONTINUE)) == CONTINUE
+        os.killpg(server.process.pid, signal_number)
+        client.sendall(BODY)
+
+        assert read_all(client).startswith(b"HTTP/1.1 201")
+
+
+def test_a_request_that_takes_longer_than_stop_seconds_is_ended(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path, STOP_SECONDS="1", REQUEST_SECONDS="600") as server,
+        server.connect() as client,
+    ):
+        client.sendall(POST)
+        assert client.recv(len(CONTINUE)) == CONTINUE
+
+        assert seconds_to_stop(server, signal.SIGTERM, is_group=False) < TIMEOUT_SECONDS
+        assert client.recv(1) == b""
