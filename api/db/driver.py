@@ -1,6 +1,6 @@
 """Executes a SELECT with the database driver, without SQLAlchemy's Session and Connection.
 
-`python -m benchmarks.driver` measures the gain. The token check and the SQL-JSON renderer use it.
+The token check and the SQL-JSON renderer use it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -87,7 +87,8 @@ def update_post(changes: dict[str, Any], post_id: int) -> Any:
     ensure_author(post)
     ensure_unchanged(post, post_schema)
     post.update(changes)
-    save_post(post)
+    if "body" in changes:
+        save_post(post)
     db.session.commit()
     return get_or_404(Post, post_id)
 
