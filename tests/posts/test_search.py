@@ -16,6 +16,7 @@ from tests.support.contract import ContractClient
 from tests.support.factories import Account, Factory
 from tests.support.pagination import items, read_both_ways
 from tests.support.problems import assert_problem
+from tests.support.renderers import needs_sql_json
 
 MANY = settings(
     max_examples=150,
@@ -430,6 +431,7 @@ class TestSearch:
                 assert [post["body"] for post in response.json["items"]] == expected
 
 
+@needs_sql_json
 def test_postgresql_plans_each_search_with_its_words(new_migrated_app: Callable[..., Flask]) -> None:
     app = new_migrated_app("postgresql", THREADS=1)
     client = ContractClient(app)

@@ -13,6 +13,7 @@ from tests.support.contract import ContractClient
 from tests.support.databases import no_sql
 from tests.support.factories import Account, Factory
 from tests.support.problems import assert_problem
+from tests.support.renderers import needs_sql_json
 from tests.support.representations import includes
 from tests.support.statements import Statement
 from tests.support.world import World, add_related_rows, make_world
@@ -144,6 +145,7 @@ LISTS = [case for case in EXPANDABLE if case.values[0].is_list]
 
 
 class TestCost:
+    @needs_sql_json
     @pytest.mark.parametrize("operation", LISTS)
     def test_of_a_list_is_the_same_number_of_statements_as_without(
         self,

@@ -16,6 +16,9 @@ from api.rendering.sql_json import SQLJSONRenderer
 from api.schemas import BaseSchema, Context, ETag
 from api.users.schemas import AuthorSchema
 from tests.support.factories import Factory
+from tests.support.renderers import needs_sql_json
+
+pytestmark = needs_sql_json
 
 
 class LikeSchema(BaseSchema):

@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+from api.config import RENDERERS
+
 needs_sql_json = pytest.mark.skipif(
-    os.environ.get("RENDERER") == "reference", reason="the reference renderer sends other statements"
+    os.environ.get("RENDERER", next(iter(RENDERERS))) != "sql_json",
+    reason="the reference renderer sends other statements",
 )
