@@ -64,7 +64,7 @@ class TestShell:
 
         output = run_in_shell(
             app,
-            "User.query.all()",
+            "sorted(User.query.all(), key=str)",
             "User.query.order_by(User.username.desc()).all()",
             f"db.session.get(User, {bob.id})",
             f"u = db.session.get(User, {ann.id})",
