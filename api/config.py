@@ -132,6 +132,12 @@ class SettingsSchema(Schema):
         "Signs tokens and cursors; at least 32 characters. In development, generated beside the database.",
         Regexp(r"(.{32,})?\Z", re.DOTALL, error="must have at least 32 characters."),
     )
+    PUBLIC_URL = text(
+        "",
+        "URL of the service as callers see it, such as `https://api.example.com`. Without it, URLs in the "
+        "contract and in problem documents are relative.",
+        Regexp(r"(https?://[^\s/?#]+(/[^\s?#]*)?)?(?<!/)\Z", error="must be like https://api.example.com."),
+    )
     DATABASE_URL = text(
         "sqlite:///instance/microblog.db",
         "`sqlite:///file` or `postgresql://user:password@host/name`.",

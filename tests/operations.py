@@ -102,6 +102,11 @@ class Operation:
         return CONTRACT[self.name][2]
 
     @property
+    def is_public(self) -> bool:
+        """Whether requests need no credentials."""
+        return self.caller is Caller.ANYONE
+
+    @property
     def is_safe(self) -> bool:
         """Whether the operation only reads (RFC 9110, section 9.2.1)."""
         return self.method == "GET"

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from flask import Response
 from marshmallow import ValidationError, validate
 
+from api.contract.deprecation import deprecation_headers
 from api.rendering import Representation, expandable_parts, represent
 from api.schemas import BaseSchema, Context, QuerySchema, Text, invalid
 from api.web.conditional import is_fresh, response_etag
@@ -32,18 +33,17 @@ NO_PARAMETERS = QuerySchema()
 class Expand(Text):
     """The query parameter that adds parts to a representation."""
 
-    def __init__(self, names: list[str]) -> None:
-        text = ",".join(names)
-        description = f"Parts to add, of {' and '.join(f'`{name}`' for name in names)}, separated by commas."
+    def __init__(self, parts: list[str]) -> None:
+        description = f"Parts to add, of {' and '.join(f'`{part}`' for part in parts)}, separated by commas."
         super().__init__(
-            validate=validate.Length(max=len(text)), metadata={"description": description, "example": text}
+            validate=validate.Length(max=len(",".join(parts))), metadata={"description": description}
         )
-        self.names = frozenset(names)
+        self.parts = parts
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         parts = frozenset(super()._deserialize(value, *args, **kwargs).split(","))
-        if not parts <= self.names:
-            raise invalid("unknown_part", f"Choose from {', '.join(sorted(self.names))}.")
+        if not parts <= set(self.parts):
+            raise invalid("unknown_part", f"Choose from {', '.join(self.parts)}.")
         return parts
 
 
@@ -70,13 +70,16 @@ def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> 
 
 
 def returns(
-    schema: BaseSchema | None = None, status: int | None = None, headers: tuple[str, ...] = ()
+    schema: BaseSchema | None = None,
+    status: int | None = None,
+    headers: tuple[str, ...] = (),
+    links: tuple[str, ...] = (),
 ) -> Callable[[View], View]:
     """Respond with the view's result, serialized by a schema (200); without a schema, with 204.
 
     A view returns a description (`api.rendering`), an object that it created or changed, or a tuple of one of
-    these and a dictionary of headers. A 201 response needs the header `Location`; `headers` names others for
-    the contract.
+    these and a dictionary of headers. A 201 response needs the header `Location`. For the contract, `headers`
+    names other headers, and `links` the operations that use the response.
     """
     status = status or (200 if schema else 204)
 
@@ -85,6 +88,7 @@ def returns(
         operation.response = schema
         operation.status = status
         operation.headers = headers
+        operation.links = links
         operation.failures |= {422}  # Every operation refuses unknown query parameters.
         parts = expandable_parts(schema) if schema else []
         if parts:
@@ -97,6 +101,7 @@ def returns(
                 _load_query(operation)
             result = view(*args, **kwargs)
             value, given = result if isinstance(result, tuple) else (result, {})
+            given = {**given, **deprecation_headers(operation)}
             if schema is None:
                 return ApiResponse(status=status, headers=given)
             context = Context(request.expand, request.user_id, request.session_id)

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,16 +11,22 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
-from marshmallow import Schema, fields
+from marshmallow import RAISE, Schema, fields
 from werkzeug.routing import Rule
 
+from api.contract.code_samples import code_samples
+from api.contract.deprecation import has_deprecations
 from api.contract.problem_schemas import ProblemSchema
+from api.rendering import PageQuery
 from api.schemas import BaseSchema
 from api.web.operation import Operation, View, operation_of
-from api.web.problems import PROBLEM_TYPES, phrase
+from api.web.problem_types import PROBLEM_TYPES, ProblemType, phrase
 
 TITLE = "Microblog"
 VERSION = "0.1.0"
+# Where `make run` serves the API: the address in samples, unless the service knows its own.
+LOCAL_URL = "http://127.0.0.1:8000"
+SUMMARY = "Users, and the posts that they publish, reply to, like and follow."
 DESCRIPTION = """\
 Users and posts. Reading is public; writing requires an account.
 
@@ -38,6 +45,9 @@ Users and posts. Reading is public; writing requires an account.
 - Pages of allowed origins can call the service (CORS). Such pages should use the refresh token cookie that
   `POST /tokens?cookie=true` sets: no script can read it, and browsers send it to `/tokens` only.
 - Unknown members and parameters are errors.
+- Responses may grow: clients must ignore members and values that they do not know. What is removed is
+  announced before: its operation, parameter or member is `deprecated`, and responses have the headers
+  `Deprecation` (RFC 9745) and `Sunset` (RFC 8594).
 """
 SECURITY_SCHEMES = {
     "basicAuth": {
@@ -61,22 +71,25 @@ HEADERS = {
     "RateLimit": "The remaining quota of each policy: `r` requests; more are available after `t` seconds.",
     "Set-Cookie": "The refresh token, if it is set as a cookie.",
     "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3).",
+    "Deprecation": "When a part of the API that the request uses became deprecated (RFC 9745).",
+    "Sunset": "When that part may be gone (RFC 8594).",
     "Idempotency-Replayed": "`true` if the request was processed before and this is the stored response.",
 }
+# Without examples, which pages would fill in: a made-up value makes the request fail.
 REQUEST_HEADERS = {
-    "If-Match": (
-        "Change the resource only if one of these tags is its current one; otherwise 412.",
-        '"Zt0Zk0uJ3tQ2nJt0"',
-    ),
-    "If-None-Match": (
-        "Return the representation only if none of these tags is its current one; otherwise 304.",
-        'W/"tQ2nJt0Zt0Zk0uJ3"',
-    ),
-    "Idempotency-Key": (
-        "A unique key for the request: 1 to 255 visible ASCII characters, with or without quotes. A request "
-        "with the same key within 24 hours is not processed again, and returns the stored response.",
-        '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
-    ),
+    "If-Match": "Change the resource only if one of these tags, such as "
+    '`"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 412.',
+    "If-None-Match": "Return the representation only if none of these tags, such as "
+    '`W/"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 304.',
+    "Idempotency-Key": "A unique key for the request: 1 to 255 visible ASCII characters, with or without "
+    "quotes, such as a UUID. A request with the same key within 24 hours is not processed again, and returns "
+    "the stored response.",
+}
+# Speakeasy's generators turn this into iterators over all pages.
+PAGINATION = {
+    "type": "cursor",
+    "inputs": [{"name": "cursor", "in": "parameters", "type": "cursor"}],
+    "outputs": {"nextCursor": "$.next_cursor", "results": "$.items"},
 }
 ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
 IDEMPOTENCY = {"in_progress", "idempotency_key_reused"}
@@ -86,48 +99,63 @@ METHODS = ("get", "put", "post", "delete", "patch")
 def document(app: Flask, prefix: str) -> dict[str, Any]:
     """Return the OpenAPI document of the routes below a prefix."""
     plugin: Any = MarshmallowPlugin(schema_name_resolver=_component_name)
+    base = app.config["PUBLIC_URL"]
     spec = APISpec(
         title=TITLE,
         version=VERSION,
         openapi_version="3.1.0",
         info={
+            "summary": SUMMARY,
             "description": DESCRIPTION,
             "contact": {"name": "The operator of this service"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        servers=[{"url": prefix, "description": "This service."}],
+        externalDocs={"description": "Guides, and all operations to try.", "url": f"{base}/docs"},
+        servers=[{"url": base + prefix, "description": "This service."}],
         plugins=[plugin],
     )
+    plugin.converter.add_attribute_function(_deprecated)
+    _add_components(spec)
+    views = [(rule, app.view_functions[rule.endpoint]) for rule in _rules(app, prefix)]
+    tags = {_tag(rule) for rule, _ in views}
+    for name, blueprint in app.blueprints.items():
+        if name in tags:
+            description = inspect.getdoc(sys.modules[blueprint.import_name])
+            spec.tag({"name": name, "x-displayName": _display_name(name), "description": description})
+    operations = {operation_id(view): rule for rule, view in views}
+    for rule, view in views:
+        path, described = _path(rule, prefix), _operation(spec, rule, view, operations)
+        samples = _code_samples(operation_of(view), rule, path, (base or LOCAL_URL) + prefix)
+        spec.path(path, operations={_method(rule): {**described, "x-codeSamples": samples}})
+    for schema, name in plugin.converter.refs.items():
+        component = spec.components.schemas[name]
+        component["description"] = inspect.getdoc(schema[0])
+        component.setdefault("additionalProperties", True)
+    return {"openapi": "3.1.0", **spec.to_dict()}
+
+
+def _add_components(spec: APISpec) -> None:
+    """Add the parts that operations refer to."""
     for name, scheme in SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, scheme)
     for name, description in HEADERS.items():
         spec.components.header(name, {"description": description, "schema": {"type": "string"}})
-    for name, (description, example) in REQUEST_HEADERS.items():
-        parameter = {
-            "name": name,
-            "description": description,
-            "schema": {"type": "string"},
-            "example": example,
-        }
-        spec.components.parameter(name.replace("-", ""), "header", {"required": False, **parameter})
+    for name, description in REQUEST_HEADERS.items():
+        parameter = {"name": name, "required": False, "description": description}
+        spec.components.parameter(
+            name.replace("-", ""), "header", {**parameter, "schema": {"type": "string"}}
+        )
+    for name, field in PageQuery().fields.items():
+        spec.components.parameter(name.capitalize(), "query", _query_parameter(spec, name, field))
     headers = {name: name for name in (*ALWAYS, "ETag")}
     spec.components.response("NotModified", {"description": phrase(304), "headers": headers})
     spec.components.response("Problem", _problem(405, 500, 503))
-    described: set[str] = set()
-    for rule in sorted(app.url_map.iter_rules(), key=_place):
-        if not rule.rule.startswith(prefix):
-            continue
-        view = app.view_functions[rule.endpoint]
-        tag = rule.endpoint.partition(".")[0]
-        if tag not in described:
-            module = sys.modules[view.__module__]
-            spec.tag({"name": tag, "description": inspect.getdoc(module)})
-            described.add(tag)
-        path = re.sub("<[^>]*?(\\w+)>", r"{\1}", rule.rule.removeprefix(prefix))
-        spec.path(path, operations={_method(rule): _operation(spec, rule, view, tag)})
-    for schema, name in plugin.converter.refs.items():
-        spec.components.schemas[name]["description"] = inspect.getdoc(schema[0])
-    return {"openapi": "3.1.0", **spec.to_dict()}
+
+
+def _rules(app: Flask, prefix: str) -> list[Rule]:
+    """Return the rules of the operations, sorted by path and method."""
+    rules = (rule for rule in app.url_map.iter_rules() if rule.rule.startswith(prefix))
+    return sorted(rules, key=lambda rule: (rule.rule, METHODS.index(_method(rule))))
 
 
 def as_yaml(contract: dict[str, Any]) -> str:
@@ -149,8 +177,15 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def example_of(schema: Schema) -> dict[str, Any]:
-    """Return an example of a schema, composed of the examples of its fields."""
-    return {name: _field_example(field) for name, field in schema.fields.items()}
+    """Return an example of a schema, composed of the examples of its fields.
+
+    An example of input has the required members only, unless all are optional: pages fill it in, and the
+    value of an optional member, such as the id of another post, may make the request fail.
+    """
+    members = schema.fields
+    if schema.unknown == RAISE:
+        members = {name: field for name, field in members.items() if field.required} or members
+    return {name: _field_example(field) for name, field in members.items()}
 
 
 def _field_example(field: fields.Field[Any]) -> Any:
@@ -163,44 +198,84 @@ def _field_example(field: fields.Field[Any]) -> Any:
             return field.metadata["example"]
 
 
-def _place(rule: Rule) -> tuple[str, int]:
-    return rule.rule, METHODS.index(_method(rule))
+def operation_id(view: View) -> str:
+    """Return the `operationId` of a view function: `listPosts` for `list_posts`."""
+    first, *others = view.__name__.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def _method(rule: Rule) -> str:
     return next(method for method in METHODS if method.upper() in (rule.methods or ()))
 
 
-def _operation(spec: APISpec, rule: Rule, view: View, tag: str) -> dict[str, Any]:
+def _path(rule: Rule, prefix: str) -> str:
+    return re.sub("<[^>]*?(\\w+)>", r"{\1}", rule.rule.removeprefix(prefix))
+
+
+def _tag(rule: Rule) -> str:
+    blueprint: str = rule.endpoint.partition(".")[0]
+    return blueprint
+
+
+def _display_name(tag: str) -> str:
+    return tag.replace("_", " ").capitalize()
+
+
+def _operation(spec: APISpec, rule: Rule, view: View, operations: Mapping[str, Rule]) -> dict[str, Any]:
     operation = operation_of(view)
     summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
+    result: dict[str, Any] = {
+        "operationId": operation_id(view),
+        "summary": summary.removesuffix("."),
+        "description": " ".join((description or summary).split()),
+        "tags": [_tag(rule)],
+        "security": _security(operation),
+        "parameters": _parameters(spec, operation, rule),
+        "responses": _responses(spec, operation, rule, operations),
+    }
+    if operation.deprecated:
+        result["deprecated"] = True
+    if operation.body:
+        types = ["application/json", *(["application/merge-patch+json"] if _method(rule) == "patch" else [])]
+        result["requestBody"] = {"required": True, "content": _content(operation.body, *types)}
+    if _is_list(operation):
+        result["x-speakeasy-pagination"] = PAGINATION
+    return result
+
+
+def _code_samples(operation: Operation, rule: Rule, path: str, base: str) -> list[Any]:
+    """Return the samples of an operation, with the examples of its parameters."""
+    for parameter in (_path_parameter(rule, name) for name in rule.arguments):
+        path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
+    body = example_of(operation.body) if operation.body else None
+    security = None if operation.security_is_optional else operation.security
+    return code_samples(_method(rule).upper(), base + path, security, body)
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    required: dict[str, list[str]] = {operation.security: []} if operation.security else {}
+    return [{}, required] if operation.security_is_optional else [required] if required else []
+
+
+def _parameters(spec: APISpec, operation: Operation, rule: Rule) -> list[Any]:
+    """Return the parameters: those of the path first, headers last."""
     parameters: list[Any] = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
-    if operation.query:
-        parameters += [_query_parameter(spec, *field) for field in operation.query.fields.items()]
+    for name, field in operation.query.fields.items() if operation.query else ():
+        is_shared = name in PageQuery().fields
+        parameters.append(name.capitalize() if is_shared else _query_parameter(spec, name, field))
     if operation.expand:
-        parameters.append(_query_parameter(spec, "expand", operation.expand))
+        parameters.append(_expand_parameter(spec, operation.expand))
     if _has_304(operation, rule):
         parameters.append("IfNoneMatch")
     if HTTPStatus.PRECONDITION_FAILED in operation.failures:
         parameters.append("IfMatch")
     if operation.is_idempotent:
         parameters.append("IdempotencyKey")
-    first, *others = view.__name__.split("_")
-    result: dict[str, Any] = {
-        "operationId": first + "".join(word.capitalize() for word in others),
-        "summary": summary.removesuffix("."),
-        "description": " ".join((description or summary).split()),
-        "tags": [tag],
-        "security": [{operation.security: []}] if operation.security else [],
-        "parameters": parameters,
-        "responses": _responses(spec, operation, rule),
-    }
-    if operation.body:
-        result["requestBody"] = {
-            "required": True,
-            "content": _content(operation.body),
-        }
-    return result
+    return parameters
+
+
+def _is_list(operation: Operation) -> bool:
+    return isinstance(operation.query, PageQuery)
 
 
 def _has_304(operation: Operation, rule: Rule) -> bool:
@@ -213,33 +288,49 @@ def _path_parameter(rule: Rule, name: str) -> dict[str, Any]:
 
 
 def _query_parameter(spec: APISpec, name: str, field: fields.Field[Any]) -> dict[str, Any]:
-    plugin: Any = spec.plugins[0]
-    schema = plugin.converter.field2property(field)
-    description = schema.pop("description")
-    return {
+    schema = _plugin(spec).converter.field2property(field)
+    parameter = {
         "name": name,
         "in": "query",
         "required": field.required,
-        "description": description,
+        "description": schema.pop("description"),
         "schema": schema,
     }
+    schema.pop("example", None)  # Pages would fill it in.
+    if schema.pop("deprecated", False):
+        parameter["deprecated"] = True
+    return parameter
 
 
-def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any]:
-    status = operation.status
-    response: dict[str, Any] = {"description": phrase(status)}
-    response["headers"] = {name: name for name in (*ALWAYS, *operation.headers)}
-    if status == HTTPStatus.CREATED:
-        response["headers"]["Location"] = "Location"
-    if operation.response:
-        response["content"] = _content(operation.response)
-        for name, description in operation.response.HEADERS.items():
-            response["headers"][name] = {"description": description, "schema": {"type": "string"}}
-        if _has_304(operation, rule) or "etag" in operation.response.fields:
-            response["headers"]["ETag"] = "ETag"
-    if operation.is_idempotent:
-        response["headers"]["Idempotency-Replayed"] = "Idempotency-Replayed"
-    responses: dict[str, Any] = {str(status): response}
+def _expand_parameter(spec: APISpec, field: Any) -> str:
+    """Return the name of the component for the parameter `expand` with certain parts."""
+    name = "Expand" + "And".join(part.capitalize() for part in field.parts)
+    if name not in spec.components.parameters:
+        spec.components.schema(
+            f"{name}Part", {"type": "string", "enum": field.parts, "description": "A part to add."}
+        )
+        items = {"$ref": f"#/components/schemas/{name}Part"}
+        parameter = {
+            "name": "expand",
+            "required": False,
+            "description": field.metadata["description"],
+            "style": "form",
+            "explode": False,
+            "schema": {"type": "array", "items": items, "minItems": 1, "maxItems": len(field.parts)},
+        }
+        spec.components.parameter(name, "query", parameter)
+    return name
+
+
+def _deprecated(_converter: Any, field: fields.Field[Any], **_context: Any) -> dict[str, bool]:
+    """Return the flag of the contract for a field whose metadata has a `Deprecation`."""
+    return {"deprecated": True} if "deprecated" in field.metadata else {}
+
+
+def _responses(
+    spec: APISpec, operation: Operation, rule: Rule, operations: Mapping[str, Rule]
+) -> dict[str, Any]:
+    responses: dict[str, Any] = {str(operation.status): _success(operation, rule, operations)}
     if _has_304(operation, rule):
         responses["304"] = "NotModified"
     for failure in sorted(operation.failures | {429} | ({404} if rule.arguments else set())):
@@ -253,6 +344,57 @@ def _responses(spec: APISpec, operation: Operation, rule: Rule) -> dict[str, Any
     return {**responses, "default": "Problem"}
 
 
+def _success(operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> dict[str, Any]:
+    names = [*ALWAYS, *operation.headers]
+    names += ["Location"] if operation.status == HTTPStatus.CREATED else []
+    names += ["Idempotency-Replayed"] if operation.is_idempotent else []
+    names += ["Deprecation", "Sunset"] if has_deprecations(operation) else []
+    response: dict[str, Any] = {"description": phrase(operation.status)}
+    if schema := operation.response:
+        response["content"] = _content(schema, "application/json")
+        names += ["ETag"] if _has_304(operation, rule) or "etag" in schema.fields else []
+    own = {
+        name: {"description": description, "schema": {"type": "string"}}
+        for name, description in (schema.HEADERS.items() if schema else ())
+    }
+    response["headers"] = {**{name: name for name in names}, **own}
+    if links := _links(operation, rule, operations):
+        response["links"] = links
+    return response
+
+
+def _links(operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> dict[str, Any]:
+    """Return the operations that follow this one, and where their parameters are in the response.
+
+    The id in a path is the member `id`; other parameters in a path are members of the same name.
+    """
+    links: dict[str, Any] = {}
+    if _is_list(operation):
+        cursor = {"cursor": "$response.body#/next_cursor"}
+        own = next(name for name, other in operations.items() if other is rule)
+        kept = {name: f"$request.path.{name}" for name in sorted(rule.arguments)}
+        links["nextPage"] = {"operationId": own, "parameters": {**kept, **cursor}}
+    for name in operation.links:
+        arguments = sorted(operations[name].arguments)
+        parameters = {
+            argument: f"$response.body#/{'id' if argument.endswith('_id') else argument}"
+            for argument in arguments
+        }
+        links[name] = {"operationId": name, **({"parameters": parameters} if parameters else {})}
+    return links
+
+
+def problem_example(problem_type: ProblemType, base: str = "") -> dict[str, Any]:
+    """Return an example of a problem document."""
+    example = problem_type.document("5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f", base)
+    if problem_type.code == "invalid_input":
+        too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
+        example["errors"] = [{"pointer": "/body", **too_long}]
+    if problem_type.code == "precondition_failed":
+        example["etag"] = "66dd19934b89ded40e3a1c1b"
+    return example
+
+
 def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
     """Return the response object for errors. Its examples are the problem types with these statuses.
 
@@ -260,16 +402,12 @@ def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
     """
     excluded = set() if is_idempotent else IDEMPOTENCY
     types = [each for each in PROBLEM_TYPES.values() if each.status in statuses and each.code not in excluded]
-    examples = {each.code: {"value": each.document("5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f")} for each in types}
-    if "invalid_input" in examples:
-        too_long = {"code": "too_long", "detail": "Longer than maximum length 140."}
-        examples["invalid_input"]["value"]["errors"] = [{"pointer": "/body", **too_long}]
+    examples = {each.code: {"value": problem_example(each)} for each in types}
     headers = {name: name for name in ALWAYS}
     if {"in_progress", "too_many_requests", "unavailable"} & examples.keys():
         headers["Retry-After"] = "Retry-After"
     if HTTPStatus.PRECONDITION_FAILED in statuses:
         headers["ETag"] = "ETag"
-        examples["precondition_failed"]["value"]["etag"] = "nJt0Zt0Zk0uJ3tQ2"
     if HTTPStatus.UNAUTHORIZED in statuses:
         headers["WWW-Authenticate"] = "WWW-Authenticate"
     return {
@@ -279,8 +417,12 @@ def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
     }
 
 
-def _content(schema: BaseSchema) -> dict[str, Any]:
-    return {"application/json": {"schema": schema, "example": example_of(schema)}}
+def _content(schema: BaseSchema, *media_types: str) -> dict[str, Any]:
+    return {each: {"schema": schema, "example": example_of(schema)} for each in media_types}
+
+
+def _plugin(spec: APISpec) -> Any:
+    return spec.plugins[0]
 
 
 def _component_name(schema: Any) -> str:

@@ -3,6 +3,7 @@
 from marshmallow import EXCLUDE, fields
 
 from api.schemas import BaseSchema
+from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 
 
 class InputErrorSchema(BaseSchema):
@@ -12,7 +13,12 @@ class InputErrorSchema(BaseSchema):
     parameter = fields.String(metadata={"description": "Name of a query parameter."})
     header = fields.String(metadata={"description": "Name of a request header."})
     code = fields.String(
-        required=True, metadata={"description": "Stable code of the error.", "example": "too_long"}
+        required=True,
+        metadata={
+            "description": "Stable code of the error, for programs. New codes may be added.",
+            "x-extensible-enum": list(INPUT_ERRORS),
+            "example": "too_long",
+        },
     )
     detail = fields.String(
         required=True,
@@ -28,14 +34,23 @@ class ProblemSchema(BaseSchema):
 
     type = fields.String(
         required=True,
-        metadata={"format": "uri", "description": "Identifies the problem type."},
+        metadata={
+            "format": "uri-reference",
+            "description": "Identifies the problem type; the URL of a page that describes it.",
+        },
     )
     title = fields.String(required=True, metadata={"description": "Name of the status."})
     status = fields.Integer(
         required=True, metadata={"format": "int32", "description": "The HTTP status code."}
     )
     detail = fields.String(required=True, metadata={"description": "An explanation for people."})
-    code = fields.String(required=True, metadata={"description": "Stable code of the problem, for programs."})
+    code = fields.String(
+        required=True,
+        metadata={
+            "description": "Stable code of the problem, for programs. New codes may be added.",
+            "x-extensible-enum": list(PROBLEM_TYPES),
+        },
+    )
     request_id = fields.String(
         required=True, metadata={"description": "Identifies the request in the log of the service."}
     )

@@ -17,7 +17,7 @@ from api.posts.queries import (
     posts_matching,
     replies_to,
 )
-from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostUpdateSchema, ThreadSchema
+from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostThreadSchema, PostUpdateSchema
 from api.posts.writing import insert_post, save_post
 from api.rendering import PageQuery, all_rows, compose, get_or_404, page_of, paginate
 from api.schemas import invalid
@@ -47,7 +47,7 @@ def list_posts(query: dict[str, Any]) -> Any:
 @token_required
 @idempotent
 @accepts(PostCreateSchema())
-@returns(post_schema, 201)
+@returns(post_schema, 201, links=("getPost", "updatePost", "deletePost", "listReplies"))
 @fails(409)
 def create_post(fields: dict[str, Any]) -> Any:
     """Publish a post.
@@ -124,7 +124,7 @@ def list_replies(query: dict[str, Any], post_id: int) -> Any:
 
 @posts.get("/posts/<id:post_id>/thread")
 @token_optional
-@returns(ThreadSchema())
+@returns(PostThreadSchema())
 def get_thread(post_id: int) -> Any:
     """Get a post in its conversation.
 

@@ -114,7 +114,7 @@ class PostSchema(BaseSchema):
     )
 
 
-class ThreadSchema(BaseSchema):
+class PostThreadSchema(BaseSchema):
     """A post in its conversation."""
 
     class Meta:

@@ -30,7 +30,12 @@ class TokenPairSchema(BaseSchema):
         },
     )
     token_type = fields.String(
-        required=True, metadata={"description": "Always `Bearer`.", "example": "Bearer"}
+        required=True,
+        metadata={
+            "description": "How to send the access token.",
+            "x-extensible-enum": ["Bearer"],
+            "example": "Bearer",
+        },
     )
     expires_in = Integer(
         required=True,

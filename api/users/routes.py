@@ -51,7 +51,7 @@ account_schema = AccountSchema()
 @rate_limited("registration")
 @idempotent
 @accepts(UserCreateSchema())
-@returns(account_schema, 201)
+@returns(account_schema, 201, links=("createToken", "getUser"))
 @fails(409)
 def create_user(fields: dict[str, Any]) -> Any:
     """Register.

@@ -12,6 +12,8 @@ class Operation:
     """One operation of the contract: its security scheme, its input, its responses."""
 
     security: str | None = None
+    # Whether anonymous callers are allowed as well.
+    security_is_optional: bool = False
     # Instances of BaseSchema, and the field of the parameter `expand`. Typed as Any, because this package
     # must not import theirs.
     query: Any = None
@@ -22,6 +24,10 @@ class Operation:
     status: int = 204
     headers: tuple[str, ...] = ()
     failures: set[int] = field(default_factory=set)
+    # The operations that use the response, by their ids in the contract.
+    links: tuple[str, ...] = ()
+    # An instance of Deprecation.
+    deprecated: Any = None
 
 
 def operation_of(view: View) -> Operation:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,85 +13,13 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from api.db import db
+from api.web.problem_types import PROBLEM_TYPES, ProblemType
 from api.web.wrappers import current_request
 
-TYPE_BASE = "https://microblog.example/docs/problems#"
 RETRY_AFTER_SECONDS = 2
 # In the WSGI environ: an error that the server found in the request before it called the application.
 SERVER_ERROR = "microblog.error"
 
-# Phrases that RFC 9110 changed; Python has them since 3.13.
-PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
-
-
-def phrase(status: int) -> str:
-    """Return the name of an HTTP status (RFC 9110, section 15)."""
-    return PHRASES.get(status) or HTTPStatus(status).phrase
-
-
-class ProblemType(NamedTuple):
-    """A kind of problem: its stable code, its HTTP status and its default detail."""
-
-    code: str
-    status: int
-    detail: str
-
-    @property
-    def uri(self) -> str:
-        """An anchor on the page `/docs/problems`; `about:blank` if there is only a status (section 4.2.1)."""
-        return TYPE_BASE + self.code if self.code in PROBLEM_TYPES else "about:blank"
-
-    @property
-    def title(self) -> str:
-        """The name of the status."""
-        return phrase(self.status)
-
-    def document(self, request_id: str) -> dict[str, Any]:
-        """Return the members that every problem document of this type has."""
-        return {
-            "type": self.uri,
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-            "request_id": request_id,
-        }
-
-
-PROBLEM_TYPES = {
-    code: ProblemType(code, status, detail)
-    for code, status, detail in (
-        ("bad_request", 400, "The request is malformed."),
-        ("malformed_json", 400, "The body is not JSON, has duplicate names, or has too many members."),
-        ("incomplete_body", 400, "The body is shorter than its Content-Length, or its chunks are malformed."),
-        ("invalid_cursor", 400, "The cursor does not belong to this list."),
-        ("authentication_required", 401, "Authentication is required; see WWW-Authenticate."),
-        ("invalid_credentials", 401, "There is no account with this username and password."),
-        ("invalid_token", 401, "The token is invalid, expired or revoked."),
-        ("forbidden", 403, "Only the author is allowed to do this."),
-        ("wrong_password", 403, "This is not your current password."),
-        ("wrong_token", 403, "The token was used, has expired, or a newer one was sent."),
-        ("origin_not_allowed", 403, "Pages of this origin are not allowed to use the token cookie."),
-        ("not_found", 404, "There is no such resource."),
-        ("method_not_allowed", 405, "The resource does not support this method; see Allow."),
-        ("request_timeout", 408, "The body took too long to arrive."),
-        ("already_taken", 409, "Another user has this already."),
-        (
-            "conflict",
-            409,
-            "A concurrent change conflicts with this one. Read the resource again, then retry.",
-        ),
-        ("in_progress", 409, "A request with this Idempotency-Key is still running. Retry later."),
-        ("precondition_failed", 412, "The resource does not match If-Match, or no longer."),
-        ("body_too_large", 413, "The body is larger than 64 KiB."),
-        ("unsupported_media_type", 415, "Send application/json, in UTF-8, uncompressed."),
-        ("invalid_input", 422, "Some of the input is invalid; see errors."),
-        ("idempotency_key_reused", 422, "This Idempotency-Key was used for another request."),
-        ("too_many_requests", 429, "Too many requests. Retry after Retry-After seconds."),
-        ("internal_error", 500, "An internal error occurred. It was logged."),
-        ("unavailable", 503, "The service is temporarily unavailable. Retry later."),
-    )
-}
 # Errors that Flask and Werkzeug raise get the first type with their status.
 BY_STATUS = {problem_type.status: problem_type for problem_type in reversed(PROBLEM_TYPES.values())}
 
@@ -183,7 +110,7 @@ def _validation_error(error: ValidationError) -> Response:
 
 def _http_exception(error: HTTPException) -> Response:
     status = error.code or 500
-    problem_type = BY_STATUS.get(status, ProblemType(f"http_{status}", status, "The request failed."))
+    problem_type = BY_STATUS.get(status, ProblemType(f"http_{status}", status, "The request failed.", ""))
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     return _response(problem_type, (), headers, {})
 
@@ -222,7 +149,9 @@ def _response(
     members: Mapping[str, str],
 ) -> Response:
     db.session.rollback()
-    document = {**problem_type.document(current_request().id), **members}
+    request = current_request()
+    base = current_app.config["PUBLIC_URL"] or request.root_path
+    document = {**problem_type.document(request.id, base), **members}
     if errors:
         document["errors"] = [
             {error.place: error.name, "code": error.code, "detail": error.detail} for error in errors

@@ -10,7 +10,8 @@ from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.app import API_PREFIX
-from api.contract.openapi import as_yaml, document
+from api.contract.openapi import REQUEST_HEADERS, as_yaml, document
+from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 from tests.operations import Caller, Operation, cases
 from tests.support.contract import (
     CONTRACT,
@@ -24,6 +25,7 @@ from tests.support.factories import Factory
 from tests.support.world import make_world
 
 OPERATIONS = [pytest.param(*found, id=found[2]["operationId"]) for found in operations()]
+OPERATIONS_BY_ID = {operation["operationId"]: operation for _, _, operation in operations()}
 SCHEMAS: dict[str, Any] = CONTRACT["components"]["schemas"]
 
 
@@ -150,6 +152,51 @@ class TestEveryOperation:
             if "example" in parameter:
                 assert not schema_errors(parameter["schema"], parameter["example"])
 
+    def test_has_examples_of_what_it_requires_only(
+        self, method: str, path: str, operation: dict[str, Any]
+    ) -> None:
+        for parameter in operation["parameters"]:
+            assert ("example" in parameter) is parameter["required"]
+            assert not {"example", "examples"} & parameter["schema"].keys()
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            schema = resolve(content["schema"])
+            assert set(content["example"]) == set(schema.get("required", schema["properties"]))
+
+    def test_has_links_that_lead_to_operations(
+        self, method: str, path: str, operation: dict[str, Any]
+    ) -> None:
+        for response in operation["responses"].values():
+            for link in resolve(response).get("links", {}).values():
+                target = OPERATIONS_BY_ID[link["operationId"]]
+                required = {each["name"] for each in target["parameters"] if each["required"]}
+                given = link.get("parameters", {})
+                assert required <= given.keys() <= {each["name"] for each in target["parameters"]}
+                [content] = response["content"].values()
+                members = resolve(content["schema"])["properties"]
+                for expression in given.values():
+                    source, _, name = expression.partition("#/")
+                    assert source != "$response.body" or name in members
+
+    def test_shares_the_parameters_of_lists(self, method: str, path: str, operation: dict[str, Any]) -> None:
+        parameters = CONTRACT["paths"][path][method.lower()]["parameters"]
+
+        inline = {parameter["name"] for parameter in parameters if "name" in parameter}
+        assert not inline & {"limit", "cursor", "expand", *REQUEST_HEADERS}
+
+    def test_accepts_merge_patches_with_patch(
+        self, method: str, path: str, operation: dict[str, Any]
+    ) -> None:
+        types = list(operation.get("requestBody", {}).get("content", {}))
+
+        patches = ["application/json", "application/merge-patch+json"]
+        assert types == (patches if method == "PATCH" else patches[:1] if types else [])
+
+    def test_says_how_lists_are_paginated(self, method: str, path: str, operation: dict[str, Any]) -> None:
+        is_list = "cursor" in {parameter["name"] for parameter in operation["parameters"]}
+
+        assert ("x-speakeasy-pagination" in operation) is is_list
+        assert ("nextPage" in operation["responses"].get("200", {}).get("links", {})) is is_list
+
 
 @pytest.mark.parametrize("operation", cases())
 def test_the_examples_work(client: ContractClient, make: Factory, operation: Operation) -> None:
@@ -159,18 +206,11 @@ def test_the_examples_work(client: ContractClient, make: Factory, operation: Ope
         caller = {"ann": world.ann, "bob": world.bob}[operation.example_caller]
         if operation.caller is Caller.PASSWORD:
             request["auth"] = (caller.username, caller.password)
-        elif operation.contract["security"]:
+        elif not operation.is_public:
             request["headers"] = caller.signed_in
-    query = {
-        parameter["name"]: parameter["schema"]["example"]
-        for parameter in operation.contract["parameters"]
-        if "example" in parameter["schema"]
-    }
-
     response = client.open(
         operation.example_path,
         method=operation.method,
-        query_string=query,
         json=operation.example if operation.has_body else None,
         **request,
     )
@@ -187,11 +227,12 @@ def test_operation_ids_are_unique() -> None:
 
 def test_request_schemas_are_closed_and_response_schemas_open() -> None:
     requests, responses = reachable("request"), reachable("response")
+    parameters = {name for name, schema in SCHEMAS.items() if "enum" in schema}
 
     assert not requests & responses
-    assert requests | responses == set(SCHEMAS)
+    assert requests | responses | parameters == set(SCHEMAS)
     assert all(SCHEMAS[name]["additionalProperties"] is False for name in requests)
-    assert all("additionalProperties" not in SCHEMAS[name] for name in responses)
+    assert all(SCHEMAS[name]["additionalProperties"] is True for name in responses)
 
 
 def test_response_members_are_required() -> None:
@@ -222,3 +263,56 @@ def test_integers_have_a_format_and_nullable_is_not_used() -> None:
 
 def test_the_only_server_is_the_prefix_of_the_api() -> None:
     assert [server["url"] for server in CONTRACT["servers"]] == [API_PREFIX]
+
+
+def test_tags_are_in_the_order_in_which_a_developer_meets_them() -> None:
+    tags = [tag["name"] for tag in CONTRACT["tags"]]
+
+    assert tags[:2] == ["users", "posts"]
+    assert {tag for _, _, operation in operations() for tag in operation["tags"]} == set(tags)
+    assert all(tag["x-displayName"] and tag["description"] for tag in CONTRACT["tags"])
+
+
+def test_codes_are_listed_as_extensible_enums() -> None:
+    listed = {
+        (name, member): field["x-extensible-enum"]
+        for name, schema in SCHEMAS.items()
+        for member, field in schema.get("properties", {}).items()
+        if "x-extensible-enum" in field
+    }
+
+    assert listed == {
+        ("Problem", "code"): list(PROBLEM_TYPES),
+        ("InputError", "code"): list(INPUT_ERRORS),
+        ("TokenPair", "token_type"): ["Bearer"],
+    }
+
+
+# Names of classes that are visible without an import, and keywords, in the languages of generated clients.
+TAKEN_NAMES = {
+    "Java": "Boolean Byte Character Class Comparable Compiler Deprecated Double Enum Error Exception Float "
+    "Function Integer Iterable Long Math Module Number Object Override Package Process Record Runnable "
+    "Runtime Short String System Thread Throwable Void Date File List Locale Map Objects Optional Set "
+    "Collection Iterator Properties Queue Random Scanner Stack Timer Vector",
+    "Kotlin": "Any Array Annotation Char Companion Lazy Nothing Pair Result Sequence Triple Unit",
+    "Swift": "Actor Bool Codable Data Decoder Dictionary Encoder Never Notification Operation Progress "
+    "Protocol Range Self Task Type URL UUID",
+    "Go": "break case chan const continue default defer fallthrough func go goto interface map package range "
+    "select struct switch type var Client Configuration Context Response",
+    "C#": "Action Attribute Buffer Console Convert Delegate Environment Event EventArgs Exception Func Guid "
+    "Index Lazy Nullable Random TimeSpan Tuple Type Uri Version",
+    "Python": "and as assert async await class def del elif except finally for from global import in is "
+    "lambda None nonlocal not or pass raise return try while with yield dict list int object property type",
+    "TypeScript": "Blob Body Comment Document Element Event File Headers Image Location Map Node "
+    "Notification Option Promise Proxy Reflect Request Response Selection Symbol Text Window any interface",
+    "Rust": "Box Cell Drop Err None Ok Option Rc Result Self Some Vec crate dyn enum fn impl let loop match "
+    "mod move mut pub ref self static super trait unsafe use where",
+}
+
+
+@pytest.mark.parametrize("language", TAKEN_NAMES)
+def test_no_name_is_taken_in_a_language_of_clients(language: str) -> None:
+    taken = {name.casefold() for name in TAKEN_NAMES[language].split()}
+    names = set(SCHEMAS) | {operation["operationId"] for _, _, operation in operations()}
+
+    assert not {name for name in names if name.casefold() in taken}

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import urljoin
 
 import orjson
 import pytest
@@ -9,12 +10,20 @@ import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.web.problems import PROBLEM_TYPES
+from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 from tests.conftest import DATABASES
-from tests.support.contract import CONTRACT, CONTRACT_FILE
+from tests.support.contract import CONTRACT, CONTRACT_FILE, schema_errors
 from tests.support.problems import assert_problem
 
-PATHS = ["/openapi.yaml", "/openapi.json", "/docs", "/docs/problems", "/docs/docs.css"]
+PATHS = [
+    "/openapi.yaml",
+    "/openapi.json",
+    "/docs",
+    "/docs/docs.css",
+    "/problems",
+    "/problems/not_found",
+]
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
 @pytest.fixture
@@ -48,26 +57,43 @@ class TestDocument:
 
 
 class TestPages:
-    @pytest.mark.parametrize("path", ["/docs", "/docs/problems"])
+    @pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/not_found"])
     def test_load_every_resource_from_this_service(self, site: FlaskClient, path: str) -> None:
-        response = site.get(path)
+        response = site.get(path, headers=BROWSER)
 
         links = re.findall(r'(?:src|href)="([^"]*)"', response.text)
-        base = path.rpartition("/")[0]
         assert links
         assert all("://" not in link for link in links)
         for link in links:
-            with site.get(f"{base}/{link}") as found:
+            with site.get(urljoin(f"http://localhost{path}", link), headers=BROWSER) as found:
                 assert found.status_code == 200, link
         policy = response.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert "unsafe" not in policy
 
-    def test_explain_every_problem_at_its_anchor(self, site: FlaskClient) -> None:
-        page = site.get("/docs/problems").text
+    @pytest.mark.parametrize("code", PROBLEM_TYPES)
+    def test_explain_every_problem_type(self, site: FlaskClient, code: str) -> None:
+        path = PROBLEM_TYPES[code].uri()
 
-        for problem_type in PROBLEM_TYPES.values():
-            assert f'id="{problem_type.uri.partition("#")[2]}"' in page
+        page = site.get(path, headers=BROWSER)
+        document = site.get(path).json
+
+        assert page.content_type == "text/html; charset=utf-8"
+        assert page.headers["Vary"] == "Accept"
+        assert f"<h1><code>{code}</code></h1>" in page.text
+        assert "<code>" in page.text or "`" not in page.text
+        assert document["code"] == document["sample"]["code"] == code
+        assert document["sample"]["type"] == path
+        assert len(document["advice"]) > 20
+        assert not schema_errors({"$ref": "#/components/schemas/Problem"}, document["sample"])
+
+    def test_explain_the_codes_of_invalid_input(self, site: FlaskClient) -> None:
+        page = site.get("/problems").text
+
+        assert all(f"<code>{code}</code>" in page for code in (*PROBLEM_TYPES, *INPUT_ERRORS))
+
+    def test_of_an_unknown_problem_type_is_not_found(self, site: FlaskClient) -> None:
+        assert_problem(site.get("/problems/unknown"), 404, "not_found")
 
     def test_do_not_serve_other_files(self, site: FlaskClient) -> None:
         response = site.get("/docs/../config.py")
@@ -97,3 +123,25 @@ def test_health_checks_succeed(site: FlaskClient, path: str) -> None:
 
     assert response.status_code == 200
     assert response.json == {"status": "ok"}
+
+
+class TestPublicURL:
+    @pytest.fixture
+    def public(self, new_app: Any) -> FlaskClient:
+        """A client of a service that knows its URL."""
+        client: FlaskClient = new_app(
+            "sqlite:///:memory:x", PUBLIC_URL="https://api.example.com"
+        ).test_client()
+        return client
+
+    def test_makes_the_urls_of_the_document_absolute(self, public: FlaskClient) -> None:
+        document = public.get("/openapi.json").json
+
+        assert [server["url"] for server in document["servers"]] == ["https://api.example.com/api/v1"]
+        assert document["externalDocs"]["url"] == "https://api.example.com/docs"
+
+    def test_makes_the_types_of_problems_absolute(self, public: FlaskClient) -> None:
+        uri = "https://api.example.com/problems/not_found"
+
+        assert public.get("/nowhere").json["type"] == uri
+        assert public.get("/problems/not_found").json["sample"]["type"] == uri

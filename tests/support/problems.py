@@ -5,7 +5,7 @@ from typing import Any
 
 from werkzeug.test import TestResponse
 
-from api.web.problems import PROBLEM_TYPES, TYPE_BASE
+from api.web.problem_types import PROBLEM_TYPES
 
 # Text of internal errors, which no response may contain.
 LEAK = re.compile(
@@ -25,7 +25,7 @@ def assert_problem(response: TestResponse, status: int, code: str, *errors: dict
     assert response.content_type == "application/problem+json"
     assert response.headers["Cache-Control"] == "no-store"
     assert document["code"] == code
-    assert document["type"] == (TYPE_BASE + code if code in PROBLEM_TYPES else "about:blank")
+    assert document["type"] == (f"/problems/{code}" if code in PROBLEM_TYPES else "about:blank")
     assert document["status"] == status
     assert document["request_id"] == response.headers["X-Request-Id"]
     found = document.get("errors", [])
