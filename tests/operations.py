@@ -124,7 +124,7 @@ class Operation:
     @property
     def example(self) -> Json:
         """The contract's example of the body."""
-        example: Json = self._json["example"]
+        example: Json = self._json["examples"]["example"]["value"]
         return example
 
     @property

@@ -418,7 +418,9 @@ def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
 
 
 def _content(schema: BaseSchema, *media_types: str) -> dict[str, Any]:
-    return {each: {"schema": schema, "example": example_of(schema)} for each in media_types}
+    # Pages of RapiDoc ignore a single `example`, and make up another.
+    examples = {"example": {"value": example_of(schema)}}
+    return {each: {"schema": schema, "examples": examples} for each in media_types}
 
 
 def _plugin(spec: APISpec) -> Any:

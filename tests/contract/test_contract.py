@@ -146,7 +146,8 @@ class TestEveryOperation:
     def test_has_examples_that_fit(self, method: str, path: str, operation: dict[str, Any]) -> None:
         for _, content in contents(operation):
             examples = [example["value"] for example in content.get("examples", {}).values()]
-            for example in examples or [content["example"]]:
+            assert examples
+            for example in examples:
                 assert not schema_errors(content["schema"], example)
         for parameter in operation["parameters"]:
             if "example" in parameter:
@@ -160,7 +161,8 @@ class TestEveryOperation:
             assert not {"example", "examples"} & parameter["schema"].keys()
         for content in operation.get("requestBody", {}).get("content", {}).values():
             schema = resolve(content["schema"])
-            assert set(content["example"]) == set(schema.get("required", schema["properties"]))
+            example = content["examples"]["example"]["value"]
+            assert set(example) == set(schema.get("required", schema["properties"]))
 
     def test_has_links_that_lead_to_operations(
         self, method: str, path: str, operation: dict[str, Any]

@@ -501,7 +501,7 @@ class TestEveryResponse:
             ("GET", "/", 404),
             ("GET", "/docs", 200),
             ("GET", "/problems", 200),
-            ("GET", "/docs/swagger-ui.css", 200),
+            ("GET", "/docs/docs.css", 200),
             ("GET", "/openapi.json", 200),
             ("GET", "/livez", 200),
             ("GET", "/readyz", 200),

@@ -1,32 +1,27 @@
 """Serves the documentation page `/docs`, pages on problem types, and the OpenAPI document as JSON and YAML.
 
-The page loads nothing from other hosts: the assets of Swagger UI come from the package flask-swagger-ui.
+The page loads nothing from other hosts. It is RapiDoc, a web component in one file.
 """
 
+import gzip
 import re
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
+from mimetypes import guess_type
 from pathlib import Path
 
-import flask_swagger_ui
 import orjson
-from flask import Blueprint, Flask, Response, abort, render_template, send_from_directory
+from flask import Blueprint, Flask, Response, abort, render_template
 from markupsafe import Markup, escape
 
 from api.contract.openapi import as_yaml, document, problem_example
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 from api.web.wrappers import current_request
 
-SWAGGER_UI = Path(flask_swagger_ui.__file__).with_name("dist")
-ASSETS = {
-    "swagger-ui.css": SWAGGER_UI,
-    "swagger-ui-bundle.js": SWAGGER_UI,
-    "favicon-32x32.png": SWAGGER_UI,
-    "docs.js": Path(__file__).parent,
-    "docs.css": Path(__file__).parent,
-}
+ASSETS = {path.name: path for path in Path(__file__).with_name("assets").iterdir()}
+# RapiDoc writes the colors of its theme into a style element.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -66,12 +61,15 @@ def init_app(app: Flask, prefix: str) -> None:
         else:
             members = {**problem_type._asdict(), "title": problem_type.title, "sample": sample}
             response = _cacheable(Response(orjson.dumps(members), content_type="application/json"))
-        response.headers["Vary"] = "Accept"
+        response.vary.add("Accept")
         return response
 
     @docs.get(f"/docs/<any({','.join(repr(name) for name in ASSETS)}):name>")
     def docs_asset(name: str) -> Response:
-        return _cacheable(send_from_directory(ASSETS[name], name, max_age=86_400))
+        content_type = f"{guess_type(name)[0]}; charset=utf-8"
+        response = Response(_content_of(ASSETS[name]), content_type=content_type)
+        response.cache_control.max_age = 86_400
+        return _cacheable(response)
 
     docs.add_app_template_filter(_code, "code")
     app.register_blueprint(docs)
@@ -89,10 +87,25 @@ def _page(template: str, **context: object) -> Response:
 
 
 def _cacheable(response: Response) -> Response:
+    """Compress a response if the caller accepts it, and return 304 if the caller has it."""
+    request = current_request()
     response.headers.setdefault("Cache-Control", "public, no-cache")
+    response.vary.add("Accept-Encoding")
+    if request.accept_encodings.quality("gzip") > 0:
+        response.data = _compressed(response.data)
+        response.content_encoding = "gzip"
     response.add_etag()
-    response.make_conditional(current_request())
+    response.make_conditional(request)
     if response.status_code == HTTPStatus.PRECONDITION_FAILED:
-        response.close()  # It may be a file.
         abort(response.status_code)
     return response
+
+
+@cache
+def _content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@lru_cache(maxsize=64)
+def _compressed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
