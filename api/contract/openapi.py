@@ -60,12 +60,16 @@ HEADERS = {
     " (draft-ietf-httpapi-ratelimit-headers-10).",
     "RateLimit": "The remaining quota of each policy: `r` requests; more are available after `t` seconds.",
     "Set-Cookie": "The refresh token, if it is set as a cookie.",
-    "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3).",
+    "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3). A proxy that compresses may "
+    "mark it; the member `etag` stays as it is.",
     "Idempotency-Replayed": "`true` if the request was processed before and this is the stored response.",
 }
 REQUEST_HEADERS = {
     "If-Match": (
-        "Change the resource only if one of these tags is its current one; otherwise 412.",
+        "Change the resource only if one of these tags is its current one; otherwise 412. The comparison is "
+        "strong (RFC 9110, section 8.8.3.2), after the marks of proxies are removed: `W/`, and suffixes such "
+        "as `-gzip`. An `ETag` matches as it was received, and so does the member `etag` in quotes. "
+        "The tag of a list, or of a response with expanded parts, never matches.",
         '"Zt0Zk0uJ3tQ2nJt0"',
     ),
     "If-None-Match": (
