@@ -27,7 +27,11 @@ RENDERERS = {
 }
 SENDER = r'([^<>()@,;:"\[\]\\\x00-\x1f\x7f]*<)?[\w.+-]+@[\w.-]+(?(1)>)\Z'
 # Origins as browsers send them (RFC 6454, section 6.2): no path, and no port if it is the scheme's default.
-ORIGIN = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
+# Pages of apps and browser extensions have other schemes, but none of those special in the URL standard.
+ORIGIN = re.compile(
+    r"((http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])"
+    r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._~-]+)(:[1-9][0-9]{0,4})?"
+)
 
 
 def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
@@ -83,11 +87,16 @@ def _ensure_mail_url(value: str) -> None:
 
 def _normalize_origins(value: str) -> str:
     """Return a list of origins as browsers send them, separated by commas."""
-    origins = [origin.strip().lower() for origin in value.split(",") if origin.strip()]
-    for origin in origins:
-        if not ORIGIN.fullmatch(origin):
+    origins = []
+    for written in value.split(","):
+        scheme, separator, host = written.strip().partition("://")
+        scheme = scheme.lower()
+        # Browsers write the host of a web page in lower case, and leave that of an app as it is.
+        origin = scheme + separator + (host.lower() if scheme in {"http", "https"} else host)
+        if origin and not ORIGIN.fullmatch(origin):
             raise ValidationError(f"must be origins such as https://app.example.com, not {origin!r}.")
-    return ",".join(origins)
+        origins.append(origin)
+    return ",".join(filter(None, origins))
 
 
 def _normalize_database_url(value: str) -> str:
@@ -150,7 +159,8 @@ class SettingsSchema(Schema):
     )
     CORS_ORIGINS = text(
         "",
-        "Origins whose pages may call the API, separated by commas: `https://app.example.com`.",
+        "Origins whose pages may call the API, separated by commas: `https://app.example.com`, or of apps "
+        "and browser extensions: `capacitor://localhost`.",
         post_load=_normalize_origins,
     )
     RENDERER = choice(

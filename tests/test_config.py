@@ -102,6 +102,14 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"CORS_ORIGINS": "https://a.example:443"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "http://a.example:80"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "a.example"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "capacitor://"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "capacitor://localhost/"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "chrome-extension://*"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "*://localhost"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "file://host"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "wss://a.example"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "app://a@b"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "javascript:alert(1)"}, "CORS_ORIGINS must be origins such as"),
         ({"ENVIRONMENT": "prod"}, "ENVIRONMENT must be one of: development, production; not 'prod'."),
         ({"RENDERER": "fast"}, "RENDERER must be one of:"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters."),
@@ -191,6 +199,22 @@ def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: p
         (" https://a.example , http://localhost:5173,", "https://a.example,http://localhost:5173"),
         ("http://[::1]:8080,http://a.example:443", "http://[::1]:8080,http://a.example:443"),
         (",", ""),
+        ("http://tauri.localhost,https://localhost", "http://tauri.localhost,https://localhost"),
+        ("Capacitor://localhost,ionic://localhost", "capacitor://localhost,ionic://localhost"),
+        ("tauri://localhost,app://.,app://obsidian.md", "tauri://localhost,app://.,app://obsidian.md"),
+        (
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        ),
+        (
+            "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+            "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+        ),
+        # The host of a scheme that the URL standard does not know keeps its case.
+        (
+            "safari-web-extension://0E6A7D8F-29C8-4F4E-8E6B-6C1A0B0A5D2C",
+            "safari-web-extension://0E6A7D8F-29C8-4F4E-8E6B-6C1A0B0A5D2C",
+        ),
     ],
 )
 def test_origins_are_normalized(written: str, origins: str) -> None:

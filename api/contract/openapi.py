@@ -36,7 +36,9 @@ Users and posts. Reading is public; writing requires an account.
 - `X-Request-Id`, 1 to 128 letters, digits, `.`, `_` and `-`, identifies a request in the response and in the
   log of the service, which generates one if it is not sent. `traceparent` (W3C Trace Context) is logged.
 - Pages of allowed origins can call the service (CORS). Such pages should use the refresh token cookie that
-  `POST /tokens?cookie=true` sets: no script can read it, and browsers send it to `/tokens` only.
+  `POST /tokens?cookie=true` sets: no script can read it, and browsers send it to `/tokens` only. Apps in
+  web views and browser extensions can be allowed too. They use the refresh token in the body: with
+  `cookie=true` the response is a 403, because browsers would drop the cookie.
 - Unknown members and parameters are errors.
 """
 SECURITY_SCHEMES = {
