@@ -1,5 +1,6 @@
 """Every setting with its default, meaning and validation; the only reader of the environment."""
 
+import hmac
 import os
 import re
 import secrets
@@ -186,6 +187,14 @@ class SettingsSchema(Schema):
         "Where requests are counted: `redis://host`, or each worker process by itself with `memory://`.",
         Regexp(r"(memory://|rediss?://\S+)\Z", error="must be memory:// or begin with redis://."),
     )
+    RATELIMIT_STORAGE_PREFIX = text(
+        "",
+        "Begins the keys in Redis, so that deployments can share it. Without it, derived from `SECRET_KEY` "
+        "and `DATABASE_URL`; processes of one deployment that have different URLs of its database need it.",
+        Regexp(
+            r"[A-Za-z0-9._:-]{0,64}\Z", error="must be at most 64 letters, digits, dots, colons and dashes."
+        ),
+    )
     ACCESS_TOKEN_SECONDS = number(900, "Lifetime of an access token.")
     REFRESH_TOKEN_SECONDS = number(2_592_000, "Lifetime of a session after its last refresh (30 days).")
     REFRESH_GRACE_SECONDS = number(
@@ -222,10 +231,13 @@ class SettingsSchema(Schema):
             raise ValidationError("must be set in production.", "SECRET_KEY")
 
     @post_load
-    def add_secret_key(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
-        """Use the secret key beside the database if none is set."""
+    def add_derived_settings(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        """Use the secret key beside the database, and a prefix of this deployment, if none is set."""
+        url = make_url(settings["DATABASE_URL"])
         if not settings["SECRET_KEY"]:
-            settings["SECRET_KEY"] = _stored_secret(_storage_folder(make_url(settings["DATABASE_URL"])))
+            settings["SECRET_KEY"] = _stored_secret(_storage_folder(url))
+        if not settings["RATELIMIT_STORAGE_PREFIX"]:
+            settings["RATELIMIT_STORAGE_PREFIX"] = _deployment_prefix(settings["SECRET_KEY"], url)
         return settings
 
 
@@ -256,6 +268,16 @@ class Config(SimpleNamespace):
             return cls(**{name: environment[name] for name in SETTINGS if environment.get(name)})
         except ValidationError as error:
             sys.exit("\n".join(f"{name} {mistake}" for name, [mistake] in error.messages_dict.items()))
+
+
+def _deployment_prefix(secret: str, url: URL) -> str:
+    """Return a prefix that all processes of a deployment have, and no other deployment; it reveals nothing.
+
+    Deployments may have the same secret (copied settings), or the same URL (in separate networks). The
+    database's user and password are left out: they may change, or differ between processes.
+    """
+    database = url._replace(username=None, password=None).render_as_string(hide_password=False)
+    return f"microblog-{hmac.digest(secret.encode(), database.encode(), 'sha256').hex()[:16]}"
 
 
 def _stored_secret(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Settings: reading, validation, and their documentation."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -96,6 +97,8 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"RATE_LIMIT_SIGN_IN": "1/second;2/hour"}, "RATE_LIMIT_SIGN_IN must be written like 300/minute"),
         ({"RATELIMIT_STORAGE_URL": "memcached://:secret@host"}, "RATELIMIT_STORAGE_URL must be memory:// or"),
         ({"RATELIMIT_STORAGE_URL": "redis://"}, "RATELIMIT_STORAGE_URL must be memory:// or"),
+        ({"RATELIMIT_STORAGE_PREFIX": "{blog}"}, "RATELIMIT_STORAGE_PREFIX must be at most 64 letters"),
+        ({"RATELIMIT_STORAGE_PREFIX": "a" * 65}, "RATELIMIT_STORAGE_PREFIX must be at most 64 letters"),
         ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS must be origins such as https://app.example.com, not '*'."),
         ({"CORS_ORIGINS": "https://a.example/"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "https://a.example, null"}, "CORS_ORIGINS must be origins such as"),
@@ -229,6 +232,43 @@ def test_valid_rate_limits_are_accepted(limit: str) -> None:
 @pytest.mark.parametrize("url", ["memory://", "redis://host", "rediss://:secret@host:6380/1"])
 def test_requests_are_counted_in_memory_or_in_redis(url: str) -> None:
     assert url == config_from(RATELIMIT_STORAGE_URL=url).RATELIMIT_STORAGE_URL
+
+
+class TestStoragePrefix:
+    URL = "postgresql://ann:secret@host:5432/name?sslmode=require"
+
+    def prefix(self, url: str = URL, **settings: str) -> str:
+        """Return the prefix of a deployment."""
+        return str(
+            config_from(**{"DATABASE_URL": url, "SECRET_KEY": SECRET, **settings}).RATELIMIT_STORAGE_PREFIX
+        )
+
+    def test_differs_between_deployments(self, tmp_path: Path) -> None:
+        prefixes = {
+            self.prefix(),
+            self.prefix(SECRET_KEY=f"{SECRET}, of another"),
+            self.prefix("postgresql://ann:secret@host:5432/other"),
+            self.prefix("postgresql://ann:secret@other:5432/name"),
+            self.prefix("postgresql:///name?host=/run/postgresql"),
+            self.prefix(f"sqlite:///{tmp_path}/one.db"),
+            self.prefix(f"sqlite:///{tmp_path}/two.db"),
+        }
+
+        assert len(prefixes) == 7
+        assert all(re.fullmatch("microblog-[0-9a-f]{16}", prefix) for prefix in prefixes)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgres://ann:secret@host:5432/name?sslmode=require",
+            "postgresql://bob:rotated@host:5432/name?sslmode=require",
+        ],
+    )
+    def test_is_the_same_for_all_processes_of_a_deployment(self, url: str) -> None:
+        assert self.prefix(url) == self.prefix()
+
+    def test_can_be_chosen(self) -> None:
+        assert self.prefix(RATELIMIT_STORAGE_PREFIX="blog:staging") == "blog:staging"
 
 
 class TestSecretKey:

@@ -51,7 +51,7 @@ class RateLimits:
     """The hooks of one application, with its policies."""
 
     def __init__(self, app: Flask) -> None:
-        self.limiter = Limiter(app.config["RATELIMIT_STORAGE_URL"])
+        self.limiter = Limiter(app.config["RATELIMIT_STORAGE_URL"], app.config["RATELIMIT_STORAGE_PREFIX"])
         self._policies = policies_from(app.config)
         self._view_functions = app.view_functions
         # The charges of requests that this process is processing and may still refund.
