@@ -80,7 +80,9 @@ REQUEST_HEADERS = {
     ),
     "Idempotency-Key": (
         "A unique key for the request: 1 to 255 visible ASCII characters, with or without quotes. A request "
-        "with the same key within 24 hours is not processed again, and returns the stored response.",
+        "with the same key within 24 hours is not processed again, and returns the stored response: what was "
+        "created, as it was then, even if it was changed since. If it was deleted since, the response is a "
+        "410. The key of a registration is deleted with the account.",
         '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
     ),
 }
@@ -273,6 +275,8 @@ def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
     headers = {name: name for name in ALWAYS}
     if {"in_progress", "too_many_requests", "unavailable"} & examples.keys():
         headers["Retry-After"] = "Retry-After"
+    if HTTPStatus.GONE in statuses:
+        headers["Idempotency-Replayed"] = "Idempotency-Replayed"
     if HTTPStatus.PRECONDITION_FAILED in statuses:
         headers["ETag"] = "ETag"
         examples["precondition_failed"]["value"]["etag"] = "nJt0Zt0Zk0uJ3tQ2"

@@ -83,6 +83,7 @@ PROBLEM_TYPES = {
             "A concurrent change conflicts with this one. Read the resource again, then retry.",
         ),
         ("in_progress", 409, "A request with this Idempotency-Key is still running. Retry later."),
+        ("gone", 410, "The request was processed before, and what it created was deleted since."),
         ("precondition_failed", 412, "The resource does not match If-Match, or no longer."),
         ("body_too_large", 413, "The body is larger than 64 KiB."),
         ("unsupported_media_type", 415, "Send application/json, in UTF-8, uncompressed."),
