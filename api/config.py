@@ -155,7 +155,8 @@ class SettingsSchema(Schema):
     STOP_SECONDS = number(15, "Longest time that running requests get to finish when the server stops.")
     TRUSTED_PROXIES = number(
         0,
-        "Proxies in front that append to `X-Forwarded-For` and `X-Forwarded-Proto`; 0 ignores the headers.",
+        "Proxies in front that set `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `-Prefix`, or "
+        "`Forwarded`; 0 ignores the headers.",
         minimum=0,
     )
     CORS_ORIGINS = text(

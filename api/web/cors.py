@@ -64,7 +64,9 @@ def ensure_own_origin() -> None:
     """
     request = current_request()
     origin = request.headers.get("Origin")
-    if origin is None or origin == f"{request.scheme}://{request.host}":
+    # The browser compares with the URL that it requested. `Host` may be that of a proxy's upstream.
+    is_own = request.headers.get("Sec-Fetch-Site") == "same-origin"
+    if origin is None or is_own or origin == f"{request.scheme}://{request.host}":
         return
     if not (_is_allowed(origin) and origin.startswith(("http://", "https://"))):
         raise Problem("origin_not_allowed")

@@ -242,7 +242,7 @@ class TestCallerKey:
             pytest.param("2001:db8::1", "2001:db8:0:1::1", 200, id="the next network"),
             pytest.param("fe80::1%eth0", "fe80::2%eth0", 429, id="the same link"),
             pytest.param("", "", 429, id="none"),
-            pytest.param("unknown", "_hidden", 200, id="names in place of addresses"),
+            pytest.param("unknown", "_hidden", 429, id="names in place of addresses"),
         ],
     )
     def test_is_the_address_or_network(self, limited: Limited, first: str, second: str, status: int) -> None:

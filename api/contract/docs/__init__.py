@@ -38,13 +38,18 @@ def init_app(app: Flask, prefix: str) -> None:
         generated = document(app, prefix)
         return {"json": orjson.dumps(generated), "yaml": as_yaml(generated).encode()}
 
+    def served(form: str) -> bytes:
+        """Return the document, with the prefix of a proxy in the server's URL, its only absolute one."""
+        root = current_request().root_path
+        return contract()[form].replace(prefix.encode(), f"{root}{prefix}".encode(), 1)
+
     @docs.get("/openapi.json")
     def openapi_json() -> Response:
-        return _cacheable(Response(contract()["json"], content_type="application/json"))
+        return _cacheable(Response(served("json"), content_type="application/json"))
 
     @docs.get("/openapi.yaml")
     def openapi_yaml() -> Response:
-        return _cacheable(Response(contract()["yaml"], content_type="application/yaml"))
+        return _cacheable(Response(served("yaml"), content_type="application/yaml"))
 
     @docs.get("/docs")
     def docs_page() -> Response:
