@@ -1,7 +1,6 @@
 """The application factory. It registers the hooks in the order in which they run."""
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import cli, rendering
 from api.auth import authentication
@@ -17,7 +16,7 @@ from api.posts.routes import posts
 from api.rate_limiting import hooks
 from api.tokens.routes import tokens
 from api.users.routes import users
-from api.web import access_log, cors, health, json_body, problems
+from api.web import access_log, cors, health, json_body, problems, proxies
 from api.web.converters import IdConverter, UsernameConverter
 from api.web.wrappers import Microblog
 
@@ -33,9 +32,6 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"id": IdConverter, "username": UsernameConverter}
-
-    if proxies := app.config["TRUSTED_PROXIES"]:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
 
     access_log.init_app(app)
     engine.init_app(app)
@@ -54,4 +50,5 @@ def create_app(config: Config | None = None) -> Flask:
 
     transactions.init_app(app)
     rendering.init_app(app)
+    proxies.init_app(app)
     return app

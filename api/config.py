@@ -1,5 +1,6 @@
 """Every setting with its default, meaning and validation; the only reader of the environment."""
 
+import hmac
 import os
 import re
 import secrets
@@ -27,7 +28,11 @@ RENDERERS = {
 }
 SENDER = r'([^<>()@,;:"\[\]\\\x00-\x1f\x7f]*<)?[\w.+-]+@[\w.-]+(?(1)>)\Z'
 # Origins as browsers send them (RFC 6454, section 6.2): no path, and no port if it is the scheme's default.
-ORIGIN = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
+# Pages of apps and browser extensions have other schemes, but none of those special in the URL standard.
+ORIGIN = re.compile(
+    r"((http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])"
+    r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._~-]+)(:[1-9][0-9]{0,4})?"
+)
 
 
 def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
@@ -83,11 +88,16 @@ def _ensure_mail_url(value: str) -> None:
 
 def _normalize_origins(value: str) -> str:
     """Return a list of origins as browsers send them, separated by commas."""
-    origins = [origin.strip().lower() for origin in value.split(",") if origin.strip()]
-    for origin in origins:
-        if not ORIGIN.fullmatch(origin):
+    origins = []
+    for written in value.split(","):
+        scheme, separator, host = written.strip().partition("://")
+        scheme = scheme.lower()
+        # Browsers write the host of a web page in lower case, and leave that of an app as it is.
+        origin = scheme + separator + (host.lower() if scheme in {"http", "https"} else host)
+        if origin and not ORIGIN.fullmatch(origin):
             raise ValidationError(f"must be origins such as https://app.example.com, not {origin!r}.")
-    return ",".join(origins)
+        origins.append(origin)
+    return ",".join(filter(None, origins))
 
 
 def _normalize_database_url(value: str) -> str:
@@ -151,12 +161,14 @@ class SettingsSchema(Schema):
     STOP_SECONDS = number(15, "Longest time that running requests get to finish when the server stops.")
     TRUSTED_PROXIES = number(
         0,
-        "Proxies in front that append to `X-Forwarded-For` and `X-Forwarded-Proto`; 0 ignores the headers.",
+        "Proxies in front that set `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `-Prefix`, or "
+        "`Forwarded`; 0 ignores the headers.",
         minimum=0,
     )
     CORS_ORIGINS = text(
         "",
-        "Origins whose pages may call the API, separated by commas: `https://app.example.com`.",
+        "Origins whose pages may call the API, separated by commas: `https://app.example.com`, or of apps "
+        "and browser extensions: `capacitor://localhost`.",
         post_load=_normalize_origins,
     )
     RENDERER = choice(
@@ -181,6 +193,14 @@ class SettingsSchema(Schema):
         "memory://",
         "Where requests are counted: `redis://host`, or each worker process by itself with `memory://`.",
         Regexp(r"(memory://|rediss?://\S+)\Z", error="must be memory:// or begin with redis://."),
+    )
+    RATELIMIT_STORAGE_PREFIX = text(
+        "",
+        "Begins the keys in Redis, so that deployments can share it. Without it, derived from `SECRET_KEY` "
+        "and `DATABASE_URL`; processes of one deployment that have different URLs of its database need it.",
+        Regexp(
+            r"[A-Za-z0-9._:-]{0,64}\Z", error="must be at most 64 letters, digits, dots, colons and dashes."
+        ),
     )
     ACCESS_TOKEN_SECONDS = number(900, "Lifetime of an access token.")
     REFRESH_TOKEN_SECONDS = number(2_592_000, "Lifetime of a session after its last refresh (30 days).")
@@ -218,10 +238,13 @@ class SettingsSchema(Schema):
             raise ValidationError("must be set in production.", "SECRET_KEY")
 
     @post_load
-    def add_secret_key(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
-        """Use the secret key beside the database if none is set."""
+    def add_derived_settings(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        """Use the secret key beside the database, and a prefix of this deployment, if none is set."""
+        url = make_url(settings["DATABASE_URL"])
         if not settings["SECRET_KEY"]:
-            settings["SECRET_KEY"] = _stored_secret(_storage_folder(make_url(settings["DATABASE_URL"])))
+            settings["SECRET_KEY"] = _stored_secret(_storage_folder(url))
+        if not settings["RATELIMIT_STORAGE_PREFIX"]:
+            settings["RATELIMIT_STORAGE_PREFIX"] = _deployment_prefix(settings["SECRET_KEY"], url)
         return settings
 
 
@@ -252,6 +275,16 @@ class Config(SimpleNamespace):
             return cls(**{name: environment[name] for name in SETTINGS if environment.get(name)})
         except ValidationError as error:
             sys.exit("\n".join(f"{name} {mistake}" for name, [mistake] in error.messages_dict.items()))
+
+
+def _deployment_prefix(secret: str, url: URL) -> str:
+    """Return a prefix that all processes of a deployment have, and no other deployment; it reveals nothing.
+
+    Deployments may have the same secret (copied settings), or the same URL (in separate networks). The
+    database's user and password are left out: they may change, or differ between processes.
+    """
+    database = url._replace(username=None, password=None).render_as_string(hide_password=False)
+    return f"microblog-{hmac.digest(secret.encode(), database.encode(), 'sha256').hex()[:16]}"
 
 
 def _stored_secret(folder: Path) -> str:

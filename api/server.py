@@ -98,7 +98,7 @@ class Front:
             await self._respond_in(self._refusing_thread, environ, protocol)
         elif method in self._methods_in_loop:
             self._respond(environ, protocol)
-        elif (method, environ["PATH_INFO"]) not in self._hashing_paths:
+        elif not self._takes_password(environ):
             await self._respond_in(self._threads, environ, protocol)
         elif self._hashing.locked():
             environ[SERVER_ERROR] = unavailable()
@@ -120,6 +120,11 @@ class Front:
             environ[SERVER_ERROR] = Problem("request_timeout")
         except ProtocolClosed:
             environ[SERVER_ERROR] = Problem("incomplete_body")
+
+    def _takes_password(self, environ: "WSGIEnvironment") -> bool:
+        """Return whether an operation hashes a password. A proxy may leave a prefix before its path."""
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        return any(method == each and path.endswith(end) for each, end in self._hashing_paths)
 
     async def _respond_in(
         self, threads: ThreadPoolExecutor, environ: "WSGIEnvironment", protocol: HTTPProtocol

@@ -1,6 +1,7 @@
 """Settings: reading, validation, and their documentation."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -96,12 +97,22 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"RATE_LIMIT_SIGN_IN": "1/second;2/hour"}, "RATE_LIMIT_SIGN_IN must be written like 300/minute"),
         ({"RATELIMIT_STORAGE_URL": "memcached://:secret@host"}, "RATELIMIT_STORAGE_URL must be memory:// or"),
         ({"RATELIMIT_STORAGE_URL": "redis://"}, "RATELIMIT_STORAGE_URL must be memory:// or"),
+        ({"RATELIMIT_STORAGE_PREFIX": "{blog}"}, "RATELIMIT_STORAGE_PREFIX must be at most 64 letters"),
+        ({"RATELIMIT_STORAGE_PREFIX": "a" * 65}, "RATELIMIT_STORAGE_PREFIX must be at most 64 letters"),
         ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS must be origins such as https://app.example.com, not '*'."),
         ({"CORS_ORIGINS": "https://a.example/"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "https://a.example, null"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "https://a.example:443"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "http://a.example:80"}, "CORS_ORIGINS must be origins such as"),
         ({"CORS_ORIGINS": "a.example"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "capacitor://"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "capacitor://localhost/"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "chrome-extension://*"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "*://localhost"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "file://host"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "wss://a.example"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "app://a@b"}, "CORS_ORIGINS must be origins such as"),
+        ({"CORS_ORIGINS": "javascript:alert(1)"}, "CORS_ORIGINS must be origins such as"),
         ({"ENVIRONMENT": "prod"}, "ENVIRONMENT must be one of: development, production; not 'prod'."),
         ({"RENDERER": "fast"}, "RENDERER must be one of:"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters."),
@@ -191,6 +202,22 @@ def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: p
         (" https://a.example , http://localhost:5173,", "https://a.example,http://localhost:5173"),
         ("http://[::1]:8080,http://a.example:443", "http://[::1]:8080,http://a.example:443"),
         (",", ""),
+        ("http://tauri.localhost,https://localhost", "http://tauri.localhost,https://localhost"),
+        ("Capacitor://localhost,ionic://localhost", "capacitor://localhost,ionic://localhost"),
+        ("tauri://localhost,app://.,app://obsidian.md", "tauri://localhost,app://.,app://obsidian.md"),
+        (
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        ),
+        (
+            "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+            "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+        ),
+        # The host of a scheme that the URL standard does not know keeps its case.
+        (
+            "safari-web-extension://0E6A7D8F-29C8-4F4E-8E6B-6C1A0B0A5D2C",
+            "safari-web-extension://0E6A7D8F-29C8-4F4E-8E6B-6C1A0B0A5D2C",
+        ),
     ],
 )
 def test_origins_are_normalized(written: str, origins: str) -> None:
@@ -205,6 +232,43 @@ def test_valid_rate_limits_are_accepted(limit: str) -> None:
 @pytest.mark.parametrize("url", ["memory://", "redis://host", "rediss://:secret@host:6380/1"])
 def test_requests_are_counted_in_memory_or_in_redis(url: str) -> None:
     assert url == config_from(RATELIMIT_STORAGE_URL=url).RATELIMIT_STORAGE_URL
+
+
+class TestStoragePrefix:
+    URL = "postgresql://ann:secret@host:5432/name?sslmode=require"
+
+    def prefix(self, url: str = URL, **settings: str) -> str:
+        """Return the prefix of a deployment."""
+        return str(
+            config_from(**{"DATABASE_URL": url, "SECRET_KEY": SECRET, **settings}).RATELIMIT_STORAGE_PREFIX
+        )
+
+    def test_differs_between_deployments(self, tmp_path: Path) -> None:
+        prefixes = {
+            self.prefix(),
+            self.prefix(SECRET_KEY=f"{SECRET}, of another"),
+            self.prefix("postgresql://ann:secret@host:5432/other"),
+            self.prefix("postgresql://ann:secret@other:5432/name"),
+            self.prefix("postgresql:///name?host=/run/postgresql"),
+            self.prefix(f"sqlite:///{tmp_path}/one.db"),
+            self.prefix(f"sqlite:///{tmp_path}/two.db"),
+        }
+
+        assert len(prefixes) == 7
+        assert all(re.fullmatch("microblog-[0-9a-f]{16}", prefix) for prefix in prefixes)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgres://ann:secret@host:5432/name?sslmode=require",
+            "postgresql://bob:rotated@host:5432/name?sslmode=require",
+        ],
+    )
+    def test_is_the_same_for_all_processes_of_a_deployment(self, url: str) -> None:
+        assert self.prefix(url) == self.prefix()
+
+    def test_can_be_chosen(self) -> None:
+        assert self.prefix(RATELIMIT_STORAGE_PREFIX="blog:staging") == "blog:staging"
 
 
 class TestSecretKey:

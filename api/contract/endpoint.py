@@ -147,7 +147,9 @@ def _links(cursors: Mapping[str, str | None]) -> str:
     """Return a `Link` header (RFC 8288) with the neighbouring pages of a list."""
     request = current_request()
     others = urlencode([(name, value) for name, value in request.args.items() if name != "cursor"])
-    url = f"{request.path}?{others}&" if others else f"{request.path}?"
+    url = f"{request.root_path}{request.path}?"
+    if others:
+        url += f"{others}&"
     return ", ".join(
         f'<{url}cursor={cursor}>; rel="{name.removesuffix("_cursor")}"'
         for name, cursor in cursors.items()

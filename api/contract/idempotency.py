@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any
 
+import orjson
 from flask import Response, make_response
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +25,7 @@ PURGED_AT_ONCE = 100
 # A structured field's string, as in the draft, or an unquoted value, as many clients send.
 KEY = re.compile(r'"(?P<quoted>(?:[!#-\[\]-~]|\\["\\]){1,255})"|(?P<bare>[!#-+\--:<-~]{1,255})')
 STORED_HEADERS = ("Content-Type", "Location", "ETag")
+REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 def idempotent(view: View) -> View:
@@ -31,6 +33,8 @@ def idempotent(view: View) -> View:
 
     Commits the changes of the view and the stored response in one transaction, so that a retry after a broken
     connection finds both or neither. The view itself does not commit.
+
+    The response has the row that the view created, by its id. If the row was deleted since, a retry gets 410.
     """
     operation = operation_of(view)
     operation.is_idempotent = True
@@ -38,12 +42,12 @@ def idempotent(view: View) -> View:
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Response:
-        return _once(lambda: view(*args, **kwargs))
+        return _once(lambda: view(*args, **kwargs), operation.response.Meta.model)
 
     return wrapper
 
 
-def _once(respond: Callable[[], Response]) -> Response:
+def _once(respond: Callable[[], Response], model: type[db.Model]) -> Response:
     key = _key()
     if key is None:
         response = respond()
@@ -73,7 +77,9 @@ def _once(respond: Callable[[], Response]) -> Response:
     if stored.fingerprint != fingerprint:
         reused = InputError("header", HEADER, "reused", "Used for another request.")
         raise Problem("idempotency_key_reused", errors=[reused])
-    return make_response(stored.body, stored.status, {**stored.headers, "Idempotency-Replayed": "true"})
+    if db.session.get(model, orjson.loads(stored.body)["id"]) is None:
+        raise Problem("gone", headers=REPLAYED)
+    return make_response(stored.body, stored.status, {**stored.headers, **REPLAYED})
 
 
 def _key() -> str | None:

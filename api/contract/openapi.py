@@ -43,7 +43,9 @@ Users and posts. Reading is public; writing requires an account.
 - `X-Request-Id`, 1 to 128 letters, digits, `.`, `_` and `-`, identifies a request in the response and in the
   log of the service, which generates one if it is not sent. `traceparent` (W3C Trace Context) is logged.
 - Pages of allowed origins can call the service (CORS). Such pages should use the refresh token cookie that
-  `POST /tokens?cookie=true` sets: no script can read it, and browsers send it to `/tokens` only.
+  `POST /tokens?cookie=true` sets: no script can read it, and browsers send it to `/tokens` only. Apps in
+  web views and browser extensions can be allowed too. They use the refresh token in the body: with
+  `cookie=true` the response is a 403, because browsers would drop the cookie.
 - Unknown members and parameters are errors.
 - Responses may grow: clients must ignore members and values that they do not know. What is removed is
   announced before: its operation, parameter or member is `deprecated`, and responses have the headers
@@ -70,7 +72,8 @@ HEADERS = {
     " (draft-ietf-httpapi-ratelimit-headers-10).",
     "RateLimit": "The remaining quota of each policy: `r` requests; more are available after `t` seconds.",
     "Set-Cookie": "The refresh token, if it is set as a cookie.",
-    "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3).",
+    "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3). A proxy that compresses may "
+    "mark it; the member `etag` stays as it is.",
     "Deprecation": "When a part of the API that the request uses became deprecated (RFC 9745).",
     "Sunset": "When that part may be gone (RFC 8594).",
     "Idempotency-Replayed": "`true` if the request was processed before and this is the stored response.",
@@ -78,12 +81,16 @@ HEADERS = {
 # Without examples, which pages would fill in: a made-up value makes the request fail.
 REQUEST_HEADERS = {
     "If-Match": "Change the resource only if one of these tags, such as "
-    '`"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 412.',
+    '`"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 412. The comparison is strong (RFC 9110, '
+    "section 8.8.3.2), after the marks of proxies are removed: `W/`, and suffixes such as `-gzip`. An `ETag` "
+    "matches as it was received, and so does the member `etag` in quotes. The tag of a list, or of a "
+    "response with expanded parts, never matches.",
     "If-None-Match": "Return the representation only if none of these tags, such as "
     '`W/"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 304.',
     "Idempotency-Key": "A unique key for the request: 1 to 255 visible ASCII characters, with or without "
     "quotes, such as a UUID. A request with the same key within 24 hours is not processed again, and returns "
-    "the stored response.",
+    "the stored response: what was created, as it was then, even if it was changed since. If it was deleted "
+    "since, the response is a 410. The key of a registration is deleted with the account.",
 }
 # Speakeasy's generators turn this into iterators over all pages.
 PAGINATION = {
@@ -96,10 +103,9 @@ IDEMPOTENCY = {"in_progress", "idempotency_key_reused"}
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
-def document(app: Flask, prefix: str) -> dict[str, Any]:
-    """Return the OpenAPI document of the routes below a prefix."""
+def document(app: Flask, prefix: str, base: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of the routes below a prefix, of a service whose URL is `base`."""
     plugin: Any = MarshmallowPlugin(schema_name_resolver=_component_name)
-    base = app.config["PUBLIC_URL"]
     spec = APISpec(
         title=TITLE,
         version=VERSION,
@@ -116,6 +122,7 @@ def document(app: Flask, prefix: str) -> dict[str, Any]:
     )
     plugin.converter.add_attribute_function(_deprecated)
     _add_components(spec)
+    address = base if "://" in base else LOCAL_URL
     views = [(rule, app.view_functions[rule.endpoint]) for rule in _rules(app, prefix)]
     tags = {_tag(rule) for rule, _ in views}
     for name, blueprint in app.blueprints.items():
@@ -125,7 +132,9 @@ def document(app: Flask, prefix: str) -> dict[str, Any]:
     operations = {operation_id(view): rule for rule, view in views}
     for rule, view in views:
         path, described = _path(rule, prefix), _operation(spec, rule, view, operations)
-        samples = _code_samples(operation_of(view), rule, path, (base or LOCAL_URL) + prefix)
+        samples = _code_samples(
+            operation_of(view), rule, path, (base if "://" in base else LOCAL_URL) + prefix
+        )
         spec.path(path, operations={_method(rule): {**described, "x-codeSamples": samples}})
     for schema, name in plugin.converter.refs.items():
         component = spec.components.schemas[name]
@@ -406,6 +415,8 @@ def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
     headers = {name: name for name in ALWAYS}
     if {"in_progress", "too_many_requests", "unavailable"} & examples.keys():
         headers["Retry-After"] = "Retry-After"
+    if HTTPStatus.GONE in statuses:
+        headers["Idempotency-Replayed"] = "Idempotency-Replayed"
     if HTTPStatus.PRECONDITION_FAILED in statuses:
         headers["ETag"] = "ETag"
     if HTTPStatus.UNAUTHORIZED in statuses:

@@ -48,7 +48,7 @@ def list_posts(query: dict[str, Any]) -> Any:
 @idempotent
 @accepts(PostCreateSchema())
 @returns(post_schema, 201, links=("getPost", "updatePost", "deletePost", "listReplies"))
-@fails(409)
+@fails(409, 410)
 def create_post(fields: dict[str, Any]) -> Any:
     """Publish a post.
 

@@ -22,6 +22,7 @@ from api.web.wrappers import ApiRequest, current_request
 UNLIMITED_BLUEPRINTS = frozenset({"docs", "health"})
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_LIMITS = RouteLimits()
+UNKNOWN_ADDRESS = "unknown"
 
 
 class Charge(NamedTuple):
@@ -51,7 +52,7 @@ class RateLimits:
     """The hooks of one application, with its policies."""
 
     def __init__(self, app: Flask) -> None:
-        self.limiter = Limiter(app.config["RATELIMIT_STORAGE_URL"])
+        self.limiter = Limiter(app.config["RATELIMIT_STORAGE_URL"], app.config["RATELIMIT_STORAGE_PREFIX"])
         self._policies = policies_from(app.config)
         self._view_functions = app.view_functions
         # The charges of requests that this process is processing and may still refund.
@@ -168,11 +169,14 @@ def _address(request: ApiRequest) -> str:
 
 @lru_cache(10_000)
 def _address_key(text: str) -> str:
-    """Return the key of an address: the /64 network of an IPv6 address, since one host can use all of it."""
+    """Return the key of an address: the /64 network of an IPv6 address, since one host can use all of it.
+
+    Callers without an address have one key. They could have any number of names.
+    """
     try:
         address = ip_address(text)
     except ValueError:
-        return text
+        return UNKNOWN_ADDRESS
     if isinstance(address, IPv6Address):
         # A dual-stack socket reports IPv4 addresses as mapped ones.
         return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))

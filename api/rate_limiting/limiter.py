@@ -29,13 +29,13 @@ class Limiter:
 
     The units of the current window count in full, those of the previous window in proportion to its
     overlap with the last window's length of time. This prevents bursts at the end of a window.
-    With a Redis URL, all processes share their counts in Redis. While Redis is unreachable, each process
-    counts by itself.
+    With a Redis URL, all processes share their counts in Redis, under keys that begin with `prefix`. While
+    Redis is unreachable, each process counts by itself.
     """
 
-    def __init__(self, storage_url: str) -> None:
+    def __init__(self, storage_url: str, prefix: str) -> None:
         self._memory = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._redis = None if storage_url == "memory://" else _redis_strategy(storage_url)
+        self._redis = None if storage_url == "memory://" else _redis_strategy(storage_url, prefix)
         self._redis_retry_at = 0.0
         self._is_redis_unreachable = False
         self._lock = Lock()
@@ -88,7 +88,7 @@ class Limiter:
             current_app.logger.warning("Redis is unreachable; each process counts by itself: %r", error)
 
 
-def _redis_strategy(url: str) -> SlidingWindowCounterRateLimiter:
+def _redis_strategy(url: str, prefix: str) -> SlidingWindowCounterRateLimiter:
     options: dict[str, Any] = {
         "socket_timeout": REDIS_TIMEOUT_SECONDS,
         "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
@@ -96,4 +96,5 @@ def _redis_strategy(url: str) -> SlidingWindowCounterRateLimiter:
         # retries for seconds.
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     }
-    return SlidingWindowCounterRateLimiter(RedisStorage(url, wrap_exceptions=True, **options))
+    storage = RedisStorage(url, key_prefix=prefix, wrap_exceptions=True, **options)
+    return SlidingWindowCounterRateLimiter(storage)

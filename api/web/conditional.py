@@ -12,6 +12,8 @@ from api.web.wrappers import current_request
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
+# A proxy that compresses a response marks its tag: nginx as weak, Apache and Caddy with a suffix.
+MARKS = re.compile(r'^W/|(?:(?:--?|[:;])(?:x-)?(?:gzip|br|zstd|deflate)){1,3}(?="$)')
 
 
 def response_etag(json: bytes, etag: str | None) -> str | None:
@@ -32,8 +34,11 @@ def response_etag(json: bytes, etag: str | None) -> str | None:
 def ensure_unchanged(row: object, schema: Schema) -> None:
     """Raise 412 if `If-Match` is sent and does not list the tag of the row, serialized by the schema.
 
-    The caller has locked the row, so that it cannot change between this check and the update. Tags are
-    compared strongly: a weak one never matches (RFC 9110, section 13.1.1).
+    The caller has locked the row, so that it cannot change between this check and the update.
+
+    RFC 9110, section 13.1.1, demands the strong comparison, by which a weak tag never matches. The marks of
+    proxies are removed first: this service gives no weak tag with the opaque part of a strong one, so that a
+    weak tag which matches is the strong one, as a proxy passed it on.
     """
     tags = _tags("If-Match")
     if tags is None or "*" in tags:
@@ -49,17 +54,18 @@ def is_fresh(etag: str) -> bool:
     Tags are compared weakly: whether either is weak does not matter (RFC 9110, section 13.1.2).
     """
     tags = _tags("If-None-Match") or set()
-    return "*" in tags or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
+    return "*" in tags or etag.removeprefix("W/") in tags
 
 
 def _tags(header: str) -> set[str] | None:
-    """Return the tags that a header lists, or `*`; None if it is not sent."""
+    """Return the tags that a header lists, without marks, or `*`; None if it is not sent."""
     text = current_request().environ.get(f"HTTP_{header.upper().replace('-', '_')}")
     if text is None:
         return None
     if text == "*":
         return {text}
-    tags = set(re.findall(ENTITY_TAG, text)) if LIST_OF_TAGS.fullmatch(text) else set()
+    listed = re.findall(ENTITY_TAG, text) if LIST_OF_TAGS.fullmatch(text) else []
+    tags = {MARKS.sub("", tag) for tag in listed}
     if not tags:
         raise header_problem(header, "wrong_format", 'Must be * or tags in quotes: "abc", "def".')
     return tags

@@ -8,8 +8,14 @@ from api.web.problems import Problem
 from api.web.wrappers import current_request
 
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+# Tracing libraries add headers to all requests of a page. `*` allows every header but `Authorization`, except
+# in requests that may carry the cookie, where each header must be named.
 ALLOWED_HEADERS = (
-    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id, traceparent"
+    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id, X-Requested-With, "
+    "Cache-Control, Pragma, traceparent, tracestate, baggage, sentry-trace, b3, X-B3-TraceId, X-B3-SpanId, "
+    "X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags, x-datadog-trace-id, x-datadog-parent-id, x-datadog-origin, "
+    "x-datadog-sampling-priority, x-datadog-tags, newrelic, elastic-apm-traceparent, uber-trace-id, "
+    "Request-Id, Request-Context, X-Amzn-Trace-Id, X-Cloud-Trace-Context, *"
 )
 EXPOSED_HEADERS = (
     "ETag, Link, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Idempotency-Replayed"
@@ -47,16 +53,22 @@ def init_app(app: Flask, cookie_path: str) -> None:
 
 
 def ensure_own_origin() -> None:
-    """Refuse requests from pages of an origin that is neither the service's own nor in `CORS_ORIGINS`.
+    """Refuse requests from pages of an origin that is neither the service's own nor a site in `CORS_ORIGINS`.
 
     For requests that the token cookie authenticates or that set it. Pages on another port of this host belong
     to the same site, so their requests carry the cookie in spite of `SameSite=Strict`. A page that could set
     the cookie could sign its visitors in to an account of its choice. Clients other than browsers send no
     `Origin`.
+
+    To a browser, an app with a scheme of its own is another site than the service: it would drop the cookie.
     """
     request = current_request()
     origin = request.headers.get("Origin")
-    if origin is not None and origin != f"{request.scheme}://{request.host}" and not _is_allowed(origin):
+    # The browser compares with the URL that it requested. `Host` may be that of a proxy's upstream.
+    is_own = request.headers.get("Sec-Fetch-Site") == "same-origin"
+    if origin is None or is_own or origin == f"{request.scheme}://{request.host}":
+        return
+    if not (_is_allowed(origin) and origin.startswith(("http://", "https://"))):
         raise Problem("origin_not_allowed")
 
 

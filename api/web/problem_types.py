@@ -153,6 +153,12 @@ PROBLEM_TYPES = {
             "Wait as many seconds as `Retry-After` says, then send the same request with the same key.",
         ),
         (
+            "gone",
+            410,
+            "The request was processed before, and what it created was deleted since.",
+            "Do not retry. To create it again, send the request with a new `Idempotency-Key`.",
+        ),
+        (
             "precondition_failed",
             412,
             "The resource does not match If-Match, or no longer.",

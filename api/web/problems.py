@@ -65,6 +65,11 @@ def header_problem(name: str, code: str, detail: str) -> Problem:
     return Problem("invalid_input", errors=[InputError("header", name, code, detail)])
 
 
+def public_url() -> str:
+    """Return the URL of the service as callers see it; without `PUBLIC_URL`, only the path of a proxy."""
+    return current_app.config["PUBLIC_URL"] or current_request().root_path
+
+
 def unavailable() -> Problem:
     """Return the problem of a service that is temporarily unavailable."""
     return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
@@ -150,8 +155,7 @@ def _response(
 ) -> Response:
     db.session.rollback()
     request = current_request()
-    base = current_app.config["PUBLIC_URL"] or request.root_path
-    document = {**problem_type.document(request.id, base), **members}
+    document = {**problem_type.document(request.id, public_url()), **members}
     if errors:
         document["errors"] = [
             {error.place: error.name, "code": error.code, "detail": error.detail} for error in errors

@@ -131,6 +131,108 @@ class TestSameRequest:
         assert_problem(response, 401, "authentication_required")
 
 
+class TestReplay:
+    """What a retry returns if the post was changed or deleted since."""
+
+    def test_of_an_edited_post_has_the_first_version_and_its_tag(
+        self, client: ContractClient, ann: Account
+    ) -> None:
+        first = publish(client, ann)
+        path = f"/posts/{first.json['id']}"
+        edited = client.patch(path, json={"body": "Edited."}, headers=ann.signed_in)
+
+        again = publish(client, ann)
+        late = {**ann.signed_in, "If-Match": again.headers["ETag"]}
+        response = client.patch(path, json={"body": "Lost update."}, headers=late)
+
+        assert_replayed(again, first)
+        assert again.json["body"] == "Hello."
+        assert_problem(response, 412, "precondition_failed")
+        assert client.get(path).json == edited.json
+
+    def test_of_a_deleted_post_is_gone(self, client: ContractClient, ann: Account) -> None:
+        first = publish(client, ann)
+        client.delete(f"/posts/{first.json['id']}", headers=ann.signed_in)
+
+        responses = [publish(client, ann) for _ in range(2)]
+
+        for response in responses:
+            assert_problem(response, 410, "gone")
+            assert response.headers["Idempotency-Replayed"] == "true"
+            assert "Hello." not in response.text
+        assert count_of(client) == 0
+
+    def test_of_a_post_that_was_edited_and_deleted_is_gone(
+        self, client: ContractClient, ann: Account
+    ) -> None:
+        path = f"/posts/{publish(client, ann).json['id']}"
+        client.patch(path, json={"body": "Edited."}, headers=ann.signed_in)
+        client.delete(path, headers=ann.signed_in)
+
+        assert_problem(publish(client, ann), 410, "gone")
+        assert count_of(client) == 0
+
+    def test_of_another_request_is_refused_after_the_deletion_too(
+        self, client: ContractClient, ann: Account
+    ) -> None:
+        client.delete(f"/posts/{publish(client, ann).json['id']}", headers=ann.signed_in)
+
+        response = publish(client, ann, body="Bye.")
+
+        reused = {"header": "Idempotency-Key", "code": "reused"}
+        assert_problem(response, 422, "idempotency_key_reused", reused)
+        assert count_of(client) == 0
+
+    def test_of_a_post_with_later_ones_creates_none(self, client: ContractClient, ann: Account) -> None:
+        first = publish(client, ann)
+        client.delete(f"/posts/{first.json['id']}", headers=ann.signed_in)
+        second = publish(client, ann, "another-key")
+
+        assert publish(client, ann).status_code == 410
+        assert second.json["id"] != first.json["id"]
+        assert count_of(client) == 1
+
+    def test_of_a_reply_remains_after_its_parent_is_deleted(
+        self, client: ContractClient, ann: Account
+    ) -> None:
+        parent_id = publish(client, ann, "another-key").json["id"]
+        sent = {
+            "json": {**HELLO, "in_reply_to_id": parent_id},
+            "headers": {**ann.signed_in, "Idempotency-Key": KEY},
+        }
+        first = client.post("/posts", **sent)
+        client.delete(f"/posts/{parent_id}", headers=ann.signed_in)
+
+        again = client.post("/posts", **sent)
+
+        assert_replayed(again, first)
+        assert again.json["in_reply_to_id"] == parent_id
+
+    def test_of_a_post_whose_author_was_deleted_is_unauthorized(
+        self, client: ContractClient, ann: Account
+    ) -> None:
+        publish(client, ann)
+        client.delete("/me", json={"password": PASSWORD}, headers=ann.signed_in)
+
+        assert_problem(publish(client, ann), 401, "invalid_token")
+        assert count_of(client) == 0
+
+    def test_of_a_registration_after_the_account_is_deleted_registers_again(
+        self, client: ContractClient
+    ) -> None:
+        first = register(client)
+        pair: Any = client.post("/tokens", auth=("zoe", PASSWORD)).json
+        headers = {"Authorization": f"Bearer {pair['access_token']}"}
+        client.delete("/me", json={"password": PASSWORD}, headers=headers)
+
+        again = register(client)
+
+        assert again.status_code == 201
+        assert "Idempotency-Replayed" not in again.headers
+        assert again.json["id"] != first.json["id"]
+        assert count_of(client, "/users") == 1
+
+
 class TestOtherRequest:
     @pytest.mark.parametrize(
         "other",
@@ -346,6 +448,22 @@ class TestConcurrentRequests:
         assert_problem(late[0], 409, "in_progress")
         assert int(late[0].headers["Retry-After"]) > 0
         assert_replayed(publish(client, ann), first)
+
+    def test_return_no_post_that_is_deleted_meanwhile(
+        self, app: Flask, client: ContractClient, ann: Account
+    ) -> None:
+        first = publish(client, ann)
+        path = f"/posts/{first.json['id']}"
+
+        responses = concurrently(
+            lambda: ContractClient(app).delete(path, headers=ann.signed_in),
+            *[lambda: publish(ContractClient(app), ann)] * 4,
+        )
+
+        assert responses[0].status_code == 204
+        assert {response.status_code for response in responses[1:]} <= {201, 409, 410}
+        assert publish(client, ann).status_code == 410
+        assert count_of(client) == 0
 
     def test_return_the_response_that_was_stored_first(self, app: Flask, client: ContractClient) -> None:
         fast: list[TestResponse] = []

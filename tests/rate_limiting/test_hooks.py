@@ -242,7 +242,7 @@ class TestCallerKey:
             pytest.param("2001:db8::1", "2001:db8:0:1::1", 200, id="the next network"),
             pytest.param("fe80::1%eth0", "fe80::2%eth0", 429, id="the same link"),
             pytest.param("", "", 429, id="none"),
-            pytest.param("unknown", "_hidden", 200, id="names in place of addresses"),
+            pytest.param("unknown", "_hidden", 429, id="names in place of addresses"),
         ],
     )
     def test_is_the_address_or_network(self, limited: Limited, first: str, second: str, status: int) -> None:
@@ -567,6 +567,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
         (tmp_path / "one").mkdir()
         (tmp_path / "two").mkdir()
         settings = {"RATE_LIMIT_READS": "20/year", "RATELIMIT_STORAGE_URL": redis.url}
+        settings["DATABASE_URL"] = f"sqlite:///{tmp_path}/microblog.db"
         with (
             redis.running(),
             running_server(tmp_path / "one", **settings) as one,
@@ -576,6 +577,38 @@ class TestRedis:  # pragma: no cover -- needs redis-server
             answers = concurrently(*calls)
 
         assert sorted(answers) == [200] * 20 + [429] * 40
+
+    @pytest.mark.parametrize(
+        ("others", "status"),
+        [
+            pytest.param({}, 429, id="the same deployment"),
+            pytest.param({"SECRET_KEY": "of another deployment, whose URL is the same"}, 200, id="secret"),
+            pytest.param({"RATELIMIT_STORAGE_PREFIX": "another"}, 200, id="prefix"),
+        ],
+    )
+    def test_counts_separately_for_each_deployment(
+        self, limited: Limited, tmp_path: Path, others: dict[str, str], status: int
+    ) -> None:
+        redis = RedisServer(tmp_path)
+        settings = {"RATE_LIMIT_READS": "1/year", "RATELIMIT_STORAGE_URL": redis.url}
+        one, other = ContractClient(limited(**settings)), ContractClient(limited(**settings, **others))
+
+        with redis.running():
+            responses = [client.get("/posts") for client in (one, one, other)]
+
+        assert statuses(*responses) == [200, 429, status]
+
+    def test_counts_separately_for_each_database(
+        self, new_migrated_app: Callable[..., Flask], tmp_path: Path
+    ) -> None:
+        redis = RedisServer(tmp_path)
+        settings = {"RATE_LIMIT_READS": "1/year", "RATELIMIT_STORAGE_URL": redis.url}
+        clients = [ContractClient(new_migrated_app("sqlite", **settings)) for _ in range(2)]
+
+        with redis.running():
+            responses = [client.get("/posts") for client in clients * 2]
+
+        assert statuses(*responses) == [200, 200, 429, 429]
 
     def test_may_stop_and_start_again(
         self,

@@ -14,7 +14,7 @@ POLICY = Policy("reads", "5/year")
 @pytest.fixture
 def limiter(storage_url: str) -> Limiter:
     """A limiter on a back end."""
-    return Limiter(storage_url)
+    return Limiter(storage_url, "test")
 
 
 def test_a_caller_who_was_not_charged_has_all_units(limiter: Limiter) -> None:
@@ -75,7 +75,7 @@ def test_a_reset_reverts_all_charges(limiter: Limiter) -> None:
 def test_a_late_refund_leaves_no_more_than_the_limit_and_no_negative_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limiter = Limiter("memory://")
+    limiter = Limiter("memory://", "test")
     length = POLICY.get_expiry()
     windows = []
     for number, act in enumerate([limiter.charge, limiter.refund, limiter.window]):

@@ -295,6 +295,23 @@ def test_operations_that_take_a_password_are_known(migrated_app: Flask) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "takes"),
+    [
+        ("POST", f"{PREFIX}/tokens", True),
+        ("POST", f"/blog{PREFIX}/tokens", True),
+        ("GET", f"{PREFIX}/tokens", False),
+        ("POST", f"{PREFIX}/tokens/refresh", False),
+    ],
+)
+def test_a_password_is_expected_behind_the_prefix_of_a_proxy(
+    migrated_app: Flask, method: str, path: str, *, takes: bool
+) -> None:
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
+
+    assert Front(migrated_app)._takes_password(environ) == takes
+
+
+@pytest.mark.parametrize(
     ("settings", "methods"),
     [
         ({}, {"GET", "HEAD"}),

@@ -322,6 +322,8 @@ class TestEveryChange:
         [
             pytest.param('"{}"', id="the tag"),
             pytest.param(' "other",,W/"{0}" , "{0}"', id="a list"),
+            pytest.param('W/"{}"', id="weakened by nginx"),
+            pytest.param('"other", W/"{}"', id="a list with a weakened one"),
             pytest.param("*", id="a star"),
             pytest.param(None, id="nothing"),
         ],
@@ -340,8 +342,9 @@ class TestEveryChange:
         "written",
         [
             pytest.param('"other"', id="another tag"),
-            pytest.param('W/"{}"', id="a weak one"),
+            pytest.param('W/"other"', id="another weak one"),
             pytest.param('"other", "W/{}", ""', id="a list of others"),
+            pytest.param('"{}-other"', id="another suffix"),
         ],
     )
     def test_is_refused_with_the_current_tag_if_the_condition_fails(
@@ -391,6 +394,56 @@ class TestEveryChange:
     def _read(self, client: ContractClient, world: World, operation: Operation) -> Any:
         """Return the representation that the operation changes."""
         return operation.send(client, world, method="GET", json=None).json
+
+
+class TestMarksOfCompression:
+    """Forms in which compressing proxies pass a tag on."""
+
+    FORMS = [
+        pytest.param('W/"{}"', id="nginx, Varnish, Cloudflare"),
+        pytest.param('"{}-gzip"', id="Apache"),
+        pytest.param('W/"{}-gzip"', id="Apache behind nginx"),
+        pytest.param('"{}-br"', id="Apache with Brotli"),
+        pytest.param('"{}-zstd"', id="Caddy"),
+        pytest.param('"{}--gzip"', id="Jetty"),
+        pytest.param('"{};gzip"', id="Django before 1.11"),
+        pytest.param('"{}:gzip"', id="Flask-Compress"),
+        pytest.param('"{}-gzip-gzip"', id="two proxies"),
+    ]
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_do_not_change_the_version_that_a_change_is_for(
+        self, client: ContractClient, ann: Account, form: str
+    ) -> None:
+        etag = client.get("/posts/42").json["etag"]
+        headers = {**ann.signed_in, "If-Match": form.format(etag)}
+
+        first = client.patch("/posts/42", json={"body": "one"}, headers=headers)
+        late = client.delete("/posts/42", headers=headers)
+
+        assert first.status_code == 200
+        assert_problem(late, 412, "precondition_failed")
+
+    @on_sqlite
+    @pytest.mark.parametrize("path", ["/posts/42", "/posts"])
+    @pytest.mark.parametrize("form", FORMS)
+    def test_do_not_change_the_copy_of_a_client(
+        self, client: ContractClient, ann: Account, form: str, path: str
+    ) -> None:
+        opaque = etag_of(client, path).removeprefix("W/").strip('"')
+
+        response = client.get(path, headers={"If-None-Match": form.format(opaque)})
+
+        assert response.status_code == 304
+
+    def test_do_not_make_the_tag_of_another_representation_match(
+        self, client: ContractClient, ann: Account
+    ) -> None:
+        headers = {**ann.signed_in, "If-Match": etag_of(client, "/posts/42?expand=counts")}
+
+        response = client.patch("/posts/42", json={"body": "one"}, headers=headers)
+
+        assert_problem(response, 412, "precondition_failed")
 
 
 class TestCondition:

@@ -25,6 +25,32 @@ PREFLIGHT = {
     "Access-Control-Request-Method": "PATCH",
     "Access-Control-Request-Headers": "authorization,content-type,if-match,idempotency-key",
 }
+# Headers that tracing libraries add to the requests of a page.
+TRACE_HEADERS = {
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+    "b3",
+    "x-b3-traceid",
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "elastic-apm-traceparent",
+    "newrelic",
+    "request-id",
+    "uber-trace-id",
+    "x-amzn-trace-id",
+    "x-cloud-trace-context",
+}
+APP_ORIGINS = [
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "http://tauri.localhost",
+    "app://obsidian.md",
+    "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+    "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+]
 # Origins, and the status of a request from each that sets or sends the token cookie.
 ORIGINS = [
     pytest.param(None, 200, id="no header"),
@@ -78,6 +104,16 @@ class TestResponse:
         assert response.status_code == 200
         assert "Origin" in items(response.headers["Vary"])
         assert not [name for name in response.headers.keys() if name.startswith("Access-Control")]  # noqa: SIM118 -- iteration gives pairs.
+
+    @pytest.mark.parametrize("origin", APP_ORIGINS)
+    def test_allows_apps_and_browser_extensions(self, shared: Shared, origin: str) -> None:
+        client = ContractClient(shared(CORS_ORIGINS=",".join(APP_ORIGINS)))
+
+        response = client.get("/posts", headers={"Origin": origin})
+        other = client.get("/posts", headers={"Origin": f"{origin}x"})
+
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+        assert "Access-Control-Allow-Origin" not in other.headers
 
     def test_allows_no_origin_by_default(self, client: ContractClient) -> None:
         response = client.get("/posts", headers={"Origin": APP})
@@ -159,6 +195,16 @@ class TestPreflight:
         assert set(PREFLIGHT["Access-Control-Request-Headers"].split(",")) < allowed
         assert response.headers["Access-Control-Max-Age"] == "86400"
         assert "Origin" in items(response.headers["Vary"])
+
+    @pytest.mark.parametrize("path", ["/posts", "/tokens"])
+    def test_allows_the_headers_of_tracing_libraries(self, shared: Shared, path: str) -> None:
+        response = shared().test_client().options(PREFIX + path, headers={"Origin": APP, **PREFLIGHT})
+
+        allowed = {name.lower() for name in items(response.headers["Access-Control-Allow-Headers"])}
+        assert allowed >= TRACE_HEADERS
+        # Allows all others, unless cookies are sent (Fetch standard, CORS-preflight fetch).
+        assert "*" in allowed
+        assert {"authorization", "x-requested-with", "cache-control"} < allowed
 
     def test_from_another_origin_allows_nothing(self, shared: Shared) -> None:
         response = (
@@ -290,6 +336,23 @@ class TestTokenCookie:
         assert response.status_code == status
         assert ("Set-Cookie" in response.headers) == (status == 200)
         assert response.json.get("code", "origin_not_allowed") == "origin_not_allowed"
+
+    @pytest.mark.parametrize("origin", ["capacitor://localhost", "chrome-extension://abcdefghijklmnop"])
+    def test_is_refused_to_apps_which_can_read_why(self, shared: Shared, make: Factory, origin: str) -> None:
+        make.user("ann")
+        app = ContractClient(shared(CORS_ORIGINS=origin))
+
+        in_cookie = self.sign_in(app, headers={"Origin": origin})
+        refreshed = self.refresh(app, headers={"Origin": origin, "Cookie": "refresh_token=a"})
+        in_body = app.post("/tokens", auth=("ann", "9 green horses"), headers={"Origin": origin})
+
+        assert [response.status_code for response in (in_cookie, refreshed, in_body)] == [403, 403, 200]
+        assert in_cookie.json["code"] == refreshed.json["code"] == "origin_not_allowed"
+        assert "Set-Cookie" not in in_cookie.headers
+        assert in_body.json["refresh_token"]
+        for response in (in_cookie, refreshed, in_body):
+            assert response.headers["Access-Control-Allow-Origin"] == origin
+            assert response.headers["Access-Control-Allow-Credentials"] == "true"
 
     def test_is_accepted_from_its_own_origin_behind_a_proxy(self, shared: Shared, make: Factory) -> None:
         make.user("ann")

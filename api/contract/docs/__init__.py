@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from api.contract.openapi import as_yaml, document, problem_example
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
+from api.web.problems import public_url
 from api.web.wrappers import current_request
 
 ASSETS = {path.name: path for path in Path(__file__).with_name("assets").iterdir()}
@@ -30,18 +31,18 @@ def init_app(app: Flask, prefix: str) -> None:
     """Serve the OpenAPI document of the routes below a prefix."""
     docs = Blueprint("docs", __name__, template_folder=".")
 
-    @cache
-    def contract() -> dict[str, bytes]:
-        generated = document(app, prefix)
+    @lru_cache(maxsize=8)
+    def contract(base: str) -> dict[str, bytes]:
+        generated = document(app, prefix, base)
         return {"json": orjson.dumps(generated), "yaml": as_yaml(generated).encode()}
 
     @docs.get("/openapi.json")
     def openapi_json() -> Response:
-        return _cacheable(Response(contract()["json"], content_type="application/json"))
+        return _cacheable(Response(contract(public_url())["json"], content_type="application/json"))
 
     @docs.get("/openapi.yaml")
     def openapi_yaml() -> Response:
-        return _cacheable(Response(contract()["yaml"], content_type="application/yaml"))
+        return _cacheable(Response(contract(public_url())["yaml"], content_type="application/yaml"))
 
     @docs.get("/docs")
     def docs_page() -> Response:
@@ -54,7 +55,7 @@ def init_app(app: Flask, prefix: str) -> None:
     @docs.get(f"/problems/<any({','.join(PROBLEM_TYPES)}):code>")
     def problem_page(code: str) -> Response:
         problem_type = PROBLEM_TYPES[code]
-        sample = problem_example(problem_type, app.config["PUBLIC_URL"])
+        sample = problem_example(problem_type, public_url())
         if current_request().accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
             json = orjson.dumps(sample, option=orjson.OPT_INDENT_2).decode()
             response = _page("problem_type.html", problem_type=problem_type, sample=json)
