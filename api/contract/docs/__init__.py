@@ -39,9 +39,13 @@ def init_app(app: Flask, prefix: str) -> None:
         return {"json": orjson.dumps(generated), "yaml": as_yaml(generated).encode()}
 
     def served(form: str) -> bytes:
-        """Return the document, with the prefix of a proxy in the server's URL, its only absolute one."""
+        """Return the document, with the prefix of a proxy in the server's URL.
+
+        Neither form needs an escape in the prefix (`api.web.proxies`), so that no document is generated.
+        """
+        before = {"json": '"servers":[{"url":"', "yaml": "\nservers:\n- url: "}[form]
         root = current_request().root_path
-        return contract()[form].replace(prefix.encode(), f"{root}{prefix}".encode(), 1)
+        return contract()[form].replace(f"{before}{prefix}".encode(), f"{before}{root}{prefix}".encode())
 
     @docs.get("/openapi.json")
     def openapi_json() -> Response:
