@@ -116,13 +116,16 @@ def document(app: Flask, prefix: str, base: str = "") -> dict[str, Any]:
             "contact": {"name": "The operator of this service"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        externalDocs={"description": "Guides, and all operations to try.", "url": f"{base}/docs"},
+        externalDocs={
+            "description": "Guides, and all operations to try.",
+            "url": f"{base}/docs" if base else "docs",
+        },
         servers=[{"url": base + prefix, "description": "This service."}],
         plugins=[plugin],
     )
     plugin.converter.add_attribute_function(_deprecated)
     _add_components(spec)
-    address = base if "://" in base else LOCAL_URL
+    address = base or LOCAL_URL
     views = [(rule, app.view_functions[rule.endpoint]) for rule in _rules(app, prefix)]
     tags = {_tag(rule) for rule, _ in views}
     for name, blueprint in app.blueprints.items():
@@ -132,9 +135,7 @@ def document(app: Flask, prefix: str, base: str = "") -> dict[str, Any]:
     operations = {operation_id(view): rule for rule, view in views}
     for rule, view in views:
         path, described = _path(rule, prefix), _operation(spec, rule, view, operations)
-        samples = _code_samples(
-            operation_of(view), rule, path, (base if "://" in base else LOCAL_URL) + prefix
-        )
+        samples = _code_samples(operation_of(view), rule, path, address + prefix)
         spec.path(path, operations={_method(rule): {**described, "x-codeSamples": samples}})
     for schema, name in plugin.converter.refs.items():
         component = spec.components.schemas[name]

@@ -107,7 +107,7 @@ class TrustedProxies:
         if not PREFIX.fullmatch(prefix):
             return
         environ["SCRIPT_NAME"] = prefix
-        path: str = environ["PATH_INFO"]
+        path: str = environ.get("PATH_INFO", "")
         if path.startswith(f"{prefix}/") and path[len(prefix) :].split("/")[1] in self._first_segments:
             environ["PATH_INFO"] = path[len(prefix) :]
 

@@ -350,7 +350,7 @@ class TestFailure:
         [
             (400, "bad_request"),
             (404, "not_found"),
-            (410, "http_410"),
+            (410, "gone"),
             (413, "body_too_large"),
             (500, "internal_error"),
             (501, "http_501"),

@@ -31,18 +31,27 @@ def init_app(app: Flask, prefix: str) -> None:
     """Serve the OpenAPI document of the routes below a prefix."""
     docs = Blueprint("docs", __name__, template_folder=".")
 
-    @lru_cache(maxsize=8)
-    def contract(base: str) -> dict[str, bytes]:
-        generated = document(app, prefix, base)
+    @cache
+    def contract() -> dict[str, bytes]:
+        generated = document(app, prefix, app.config["PUBLIC_URL"])
         return {"json": orjson.dumps(generated), "yaml": as_yaml(generated).encode()}
+
+    def served(form: str) -> bytes:
+        """Return the document, with the prefix of a proxy in the server's URL.
+
+        Neither form needs an escape in the prefix (`api.web.proxies`), so that no document is generated.
+        """
+        before = {"json": '"servers":[{"url":"', "yaml": "\nservers:\n- url: "}[form]
+        root = current_request().root_path
+        return contract()[form].replace(f"{before}{prefix}".encode(), f"{before}{root}{prefix}".encode())
 
     @docs.get("/openapi.json")
     def openapi_json() -> Response:
-        return _cacheable(Response(contract(public_url())["json"], content_type="application/json"))
+        return _cacheable(Response(served("json"), content_type="application/json"))
 
     @docs.get("/openapi.yaml")
     def openapi_yaml() -> Response:
-        return _cacheable(Response(contract(public_url())["yaml"], content_type="application/yaml"))
+        return _cacheable(Response(served("yaml"), content_type="application/yaml"))
 
     @docs.get("/docs")
     def docs_page() -> Response:
