@@ -551,8 +551,3 @@ class TestEveryResponse:
 
         explanation = app.test_client().get(response.json["type"]).json
         assert_problem(response, response.json["status"], explanation["code"])
-
-    def test_without_a_problem_type_has_only_a_status(self, app: Flask) -> None:
-        response = app.test_client().get("/docs/docs.css", headers={"Range": "bytes=1000000-"})
-
-        assert_problem(response, 416, "http_416")

@@ -396,7 +396,7 @@ class TestPrefix:
         [server] = CONTRACT["servers"]
         for document in documents:
             assert document == {**CONTRACT, "servers": [{**server, "url": f"/blog{PREFIX}"}]}
-        assert client.get("/openapi.yaml").data.decode().count(PREFIX) == 1
+        assert yaml.safe_load(client.get("/openapi.yaml").data) == CONTRACT
 
     @pytest.mark.parametrize("path", ["/docs", "/problems"])
     def test_is_in_the_links_of_the_pages(self, proxied: Proxied, path: str) -> None:
