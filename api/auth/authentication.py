@@ -13,9 +13,10 @@ from api.auth.passwords import HASHES_AT_ONCE, Passwords
 from api.auth.signing import signed_values
 from api.db import db, utc_now
 from api.db.driver import driver_rows
+from api.db.folding import folded
 from api.models import Session, User
 from api.models.session import created_at_of
-from api.schemas.fields import CONTROL_CHARACTER, normalized_email
+from api.schemas.fields import CONTROL_CHARACTER, normalized_email, trimmed
 from api.web.operation import View, operation_of
 from api.web.problems import Problem
 from api.web.wrappers import current_request
@@ -99,10 +100,9 @@ def access_claims(token: str) -> list[int] | None:
 
 
 def folded_login(name: str) -> str:
-    """Return a username or email address in the form of the folded columns."""
-    name = normalized_email(name) or name
-    # Some characters outside ASCII become ASCII in lower case, such as KELVIN SIGN.
-    return name.lower() if name.isascii() else name
+    """Return a username or email address, as it was typed, in the form of the folded columns."""
+    name = trimmed(name)
+    return folded(normalized_email(name) or name)
 
 
 def _secured(view: View, scheme: str, guard: Any) -> View:

@@ -12,7 +12,7 @@ from api.db import db, utc_now
 from api.db.folding import folded
 from api.mail.kinds import EmailKind
 from api.models import EmailToken, User
-from api.schemas import Text
+from api.schemas import TrimmedText
 from api.web.problems import Problem, member_problem
 
 TOKEN_LIFETIME = timedelta(minutes=30)
@@ -20,11 +20,11 @@ TOKEN_LIFETIME = timedelta(minutes=30)
 EMAIL_INTERVAL = timedelta(minutes=1)
 
 
-class EmailTokenField(Text):
+class EmailTokenField(TrimmedText):
     """A token that the user received by email."""
 
     METADATA = {
-        "description": "The token in the email.",
+        "description": "The token in the email. White space around it is ignored.",
         "example": "mXb0ZkNfQ7oZ3sYv9tJ1aL5eWcRgHuKdPiTqBnVxSy0",
     }
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
+import regex
 from email_validator import EmailNotValidError, validate_email
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
@@ -20,6 +21,12 @@ from api.schemas.messages import invalid
 DIGEST_LENGTH = 24
 INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # General categories: control, format, separators.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# From the first to the last character that is neither white space nor invisible.
+VISIBLE = regex.compile(
+    r"[^\p{White_Space}\p{Default_Ignorable_Code_Point}]"
+    r"(?:.*[^\p{White_Space}\p{Default_Ignorable_Code_Point}])?",
+    regex.DOTALL,
+)
 
 
 class Text(fields.String):
@@ -52,6 +59,22 @@ class Text(fields.String):
         if not self.blank and all(unicodedata.category(character) in INVISIBLE for character in text):
             raise invalid("blank", "Must not be blank.")
         return text
+
+
+class TrimmedText(Text):
+    """Text that people type or paste, such as a name, without the white space around it."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        return super()._deserialize(trimmed(value) if isinstance(value, str) else value, *args, **kwargs)
+
+
+def trimmed(text: str) -> str:
+    """Return a text without white space and invisible characters at its ends, as Unicode defines them.
+
+    Keyboards add spaces; copying from a page adds no-break spaces, byte order marks and direction marks.
+    """
+    found = VISIBLE.search(text)
+    return found[0] if found else ""
 
 
 def normalized_email(text: str) -> str | None:

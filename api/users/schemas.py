@@ -11,7 +11,7 @@ from sqlalchemy import exists
 from api.auth.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
 from api.models import Follow, User
 from api.rendering import PageQuery
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag, invalid
+from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, TrimmedText, ViewerFlag, invalid
 from api.schemas.fields import normalized_email
 
 # Words that occur in URLs, and those that suggest a role in the service.
@@ -23,18 +23,23 @@ RESERVED_USERNAMES = frozenset(
     "static status support system tag tags thread token tokens undefined user users "
     "webmaster".split()
 )
+TRIMMED = (
+    "White space around it is removed: characters with the Unicode property White_Space or "
+    "Default_Ignorable_Code_Point."
+)
+EMAIL = f"Email address; only you can see it. Unique regardless of case. {TRIMMED}"
 ABOUT = {
     "description": "Self-description: up to 280 code points after NFC normalization; may be empty.",
     "example": "Botanist. Rain or shine.",
 }
 
 
-class Username(Text):
+class Username(TrimmedText):
     """A username, for registration or renaming."""
 
     METADATA = {
         "description": "3 to 64 ASCII letters, digits, `_`, `.` and `-`, beginning with a letter. Unique "
-        "regardless of case. Some words are reserved.",
+        f"regardless of case. Some words are reserved. {TRIMMED}",
         "pattern": "^[A-Za-z][A-Za-z0-9_.-]*$",
         "minLength": 3,
         "example": "ann",
@@ -51,7 +56,7 @@ class Username(Text):
         return name
 
 
-class Email(Text):
+class Email(TrimmedText):
     """An email address in ASCII; an internationalized domain is converted to its ASCII form."""
 
     METADATA = {
@@ -215,7 +220,7 @@ class UserCreateSchema(BaseSchema):
         model = User
 
     username = auto_field(field_class=Username, required=True)
-    email = auto_field(field_class=Email, required=True)
+    email = auto_field(field_class=Email, required=True, metadata={"description": EMAIL})
     password = NewPassword(required=True)
     about = auto_field(blank=True, required=False, metadata=ABOUT)
 
@@ -231,7 +236,7 @@ class AccountUpdateSchema(BaseSchema):
         model = User
 
     username = auto_field(field_class=Username, required=False)
-    email = auto_field(field_class=Email, required=False)
+    email = auto_field(field_class=Email, required=False, metadata={"description": EMAIL})
     about = auto_field(blank=True, required=False, metadata=ABOUT)
     current_password = Password(
         metadata={"description": "Your current password; required to change the email address."}
@@ -259,11 +264,11 @@ class PasswordChangeSchema(BaseSchema):
 class UserQuery(PageQuery):
     """The query parameters of the list of users."""
 
-    q = Text(
+    q = TrimmedText(
         validate=validate.Length(max=64),
         metadata={
             "description": "Only users whose usernames begin with this text, regardless of case, sorted by "
-            "username. A cursor of a list with `q` is invalid without it.",
+            "username. White space around it is ignored. A cursor of a list with `q` is invalid without it.",
             "example": "an",
         },
     )
