@@ -164,11 +164,11 @@ class SettingsSchema(Schema):
         "60/minute", "Sign-ins, token refreshes, password resets and redeemed email tokens from an address."
     )
     RATE_LIMIT_SIGN_IN_FAILURES = rate_limit(
-        "10/15 minutes", "Wrong passwords for a username from an address, and below `/me` for an account."
+        "10/15 minutes", "Wrong passwords for an account from an address, at sign-in and below `/me`."
     )
     RATE_LIMIT_ACCOUNT_FAILURES = rate_limit(
         "100/hour",
-        "Wrong passwords for a username, except from addresses where it signed in within the last 30 days.",
+        "Wrong passwords for an account, except from addresses where it signed in within the last 30 days.",
     )
     RATE_LIMIT_REGISTRATION = rate_limit("60/hour", "Registrations from an address.")
     RATELIMIT_STORAGE_URL = text(

@@ -30,6 +30,9 @@ OWNER_OF_SESSION = select(Session.user_id).where(
     Session.expires_at > bindparam("now"),
 )
 
+ID_BY_USERNAME = select(User.id).where(User.folded_username == bindparam("login"))
+ID_BY_EMAIL = select(User.id).where(User.folded_email == bindparam("login"))
+
 basic = HTTPBasicAuth(realm=REALM)
 bearer = HTTPTokenAuth("Bearer", realm=REALM)
 
@@ -105,6 +108,19 @@ def folded_login(name: str) -> str:
     return folded(normalized_email(name) or name)
 
 
+def user_id_with_login(login: str) -> int | None:
+    """Return the id of the user with a username or email address, which is folded."""
+    if not _is_possible(login):
+        return None
+    rows = driver_rows(ID_BY_EMAIL if "@" in login else ID_BY_USERNAME, login=login)
+    return rows[0][0] if rows else None
+
+
+def _is_possible(login: str) -> bool:
+    """Whether a username or email address could be that of a user."""
+    return bool(login) and login.isascii() and not CONTROL_CHARACTER.search(login)
+
+
 def _secured(view: View, scheme: str, guard: Any) -> View:
     operation = operation_of(view)
     operation.security = scheme
@@ -121,7 +137,7 @@ def _id_with_password(name: str, password: str) -> int | None:
     """Return the id of the user with these credentials; the transaction stays open, with the row locked."""
     name = folded_login(name)
     # Flask-HTTPAuth parses Basic credentials under any scheme.
-    if not name or not name.isascii() or _scheme() != "basic" or CONTROL_CHARACTER.search(name):
+    if not _is_possible(name) or _scheme() != "basic":
         return None
     column = User.folded_email if "@" in name else User.folded_username
     found = select(User).where(column == name)
