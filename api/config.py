@@ -29,6 +29,9 @@ SENDER = r'([^<>()@,;:"\[\]\\\x00-\x1f\x7f]*<)?[\w.+-]+@[\w.-]+(?(1)>)\Z'
 # Origins as browsers send them (RFC 6454, section 6.2): no path, and no port if it is the scheme's default.
 ORIGIN = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
 
+DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+TEST_DOMAINS = "test,example,invalid,localhost"  # RFC 2606, section 2.
+
 
 def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
     """Declare a setting that is text."""
@@ -88,6 +91,15 @@ def _normalize_origins(value: str) -> str:
         if not ORIGIN.fullmatch(origin):
             raise ValidationError(f"must be origins such as https://app.example.com, not {origin!r}.")
     return ",".join(origins)
+
+
+def _normalize_domains(value: str) -> str:
+    """Return a list of domains in lower case, separated by commas."""
+    domains = [domain.strip().lower() for domain in value.split(",") if domain.strip()]
+    for domain in domains:
+        if not DOMAIN.fullmatch(domain):
+            raise ValidationError(f"must be domains such as corp.local, not {domain!r}.")
+    return ",".join(domains)
 
 
 def _normalize_database_url(value: str) -> str:
@@ -199,6 +211,13 @@ class SettingsSchema(Schema):
         "`From` address of outgoing email.",
         Regexp(SENDER, re.ASCII, error="must be like Microblog <post@example.com>, not {input!r}."),
     )
+    PRIVATE_EMAIL_DOMAINS = text(
+        "",
+        "Domains that are not public but may be those of email addresses, with their subdomains: "
+        "`corp.local,localhost`. In development, the default is the names reserved for tests: "
+        "`test,example,invalid,localhost`.",
+        post_load=_normalize_domains,
+    )
     PASSWORD_RESET_URL = page_url(
         "Page of the front end where users choose a new password: `https://app.example/reset#{token}`. "
         "Without it, the email contains the token only."
@@ -216,6 +235,13 @@ class SettingsSchema(Schema):
         """Use the secret key beside the database if none is set."""
         if not settings["SECRET_KEY"]:
             settings["SECRET_KEY"] = _stored_secret(_storage_folder(make_url(settings["DATABASE_URL"])))
+        return settings
+
+    @post_load
+    def allow_test_domains(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        """In development, allow email addresses for tests if the setting does not say otherwise."""
+        if settings["ENVIRONMENT"] == "development":
+            settings["PRIVATE_EMAIL_DOMAINS"] = settings["PRIVATE_EMAIL_DOMAINS"] or TEST_DOMAINS
         return settings
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flask import current_app
 from marshmallow import EXCLUDE, ValidationError, validate, validates, validates_schema
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
@@ -14,7 +15,7 @@ from api.db.folding import folded
 from api.models import Follow, User
 from api.rendering import PageQuery
 from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, TrimmedText, ViewerFlag, invalid
-from api.schemas.fields import normalized_email
+from api.schemas.fields import has_public_domain, normalized_email
 
 # Words that occur in URLs, that suggest a role in the service, or that mail servers use (RFC 2142).
 RESERVED_WORDS = """
@@ -31,7 +32,6 @@ TRIMMED = (
     "White space around it is removed: characters with the Unicode property White_Space or "
     "Default_Ignorable_Code_Point."
 )
-EMAIL = f"Email address; only you can see it. Unique regardless of case. {TRIMMED}"
 ABOUT = {
     "description": "Self-description: up to 280 code points after NFC normalization; may be empty.",
     "example": "Botanist. Rain or shine.",
@@ -97,6 +97,27 @@ class Email(TrimmedText):
         if address is None:
             raise invalid("wrong_format", "This is not an email address.")
         return address
+
+
+class NewEmail(Email):
+    """An email address for registration."""
+
+    METADATA = {**Email.METADATA, "description": f"{Email.METADATA['description']} {TRIMMED}"}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        email = super()._deserialize(value, *args, **kwargs)
+        ensure_allowed_domain(email)
+        return email
+
+
+def ensure_allowed_domain(email: str) -> None:
+    """Raise ValidationError unless the domain is public or in the setting PRIVATE_EMAIL_DOMAINS."""
+    if has_public_domain(email):
+        return
+    domain = email.rpartition("@")[2]
+    private = tuple(f".{name}" for name in current_app.config["PRIVATE_EMAIL_DOMAINS"].split(",") if name)
+    if not f".{domain}".endswith(private):
+        raise invalid("wrong_format", "Addresses of this domain are not allowed.")
 
 
 class Password(Text):
@@ -246,7 +267,7 @@ class UserCreateSchema(BaseSchema):
         model = User
 
     username = auto_field(field_class=NewUsername, required=True)
-    email = auto_field(field_class=Email, required=True, metadata={"description": EMAIL})
+    email = auto_field(field_class=NewEmail, required=True)
     password = NewPassword(required=True)
     about = auto_field(blank=True, required=False, metadata=ABOUT)
 
@@ -262,19 +283,26 @@ class AccountUpdateSchema(BaseSchema):
         model = User
 
     username = auto_field(field_class=Username, required=False)
-    email = auto_field(field_class=Email, required=False, metadata={"description": EMAIL})
+    email = auto_field(
+        field_class=Email,
+        required=False,
+        metadata={
+            "description": "Your present email address, in any case, or a new one as at registration. "
+            f"{TRIMMED}"
+        },
+    )
     about = auto_field(blank=True, required=False, metadata=ABOUT)
     current_password = Password(
         metadata={"description": "Your current password; required to change the email address."}
     )
 
-    @validates("username")
-    def _check_username(self, username: str, **_kwargs: Any) -> None:
+    @validates("username", "email")
+    def _check_new_value(self, value: str, data_key: str) -> None:
         try:
-            ensure_good_username(username)
+            (ensure_good_username if data_key == "username" else ensure_allowed_domain)(value)
         except ValidationError:
             # The rules may be younger than the account.
-            if folded(username) != current_user().folded_username:
+            if folded(value) != getattr(current_user(), f"folded_{data_key}"):
                 raise
 
     @validates_schema

@@ -133,6 +133,15 @@ class TestCreatePasswordReset:
 
         assert mailbox.subjects(ann.email) == [SUBJECT]
 
+    def test_finds_the_address_of_a_domain_that_is_no_longer_allowed(
+        self, client: ContractClient, make: Factory, mailbox: Mailbox
+    ) -> None:
+        make.user("ann", email="ann@corp.local")
+
+        request_reset(client, "Ann@CORP.local")
+
+        assert mailbox.subjects("ann@corp.local") == [SUBJECT]
+
     def test_does_not_reveal_whether_an_account_exists(
         self, client: ContractClient, ann: Account, mailbox: Mailbox
     ) -> None:

@@ -81,6 +81,10 @@ ACCEPTED_EMAILS = [
     pytest.param("bob+blog@mail.example.com", "bob+blog@mail.example.com", id="with a tag"),
     pytest.param("bob@bücher.example", "bob@xn--bcher-kva.example", id="domain outside ASCII"),
     pytest.param("bob@bu\u0308cher.example", "bob@xn--bcher-kva.example", id="domain not composed"),
+    pytest.param("bob@Example.TEST", "bob@example.test", id="reserved for tests"),
+    pytest.param("bob@mail.invalid", "bob@mail.invalid", id="reserved as invalid"),
+    pytest.param("bob@localhost", "bob@localhost", id="localhost"),
+    pytest.param("bob@BÜCHER.test", "bob@xn--bcher-kva.test", id="for tests, outside ASCII"),
     pytest.param(LONGEST_EMAIL, LONGEST_EMAIL, id="254"),
 ]
 REFUSED_EMAILS = [
@@ -88,8 +92,7 @@ REFUSED_EMAILS = [
     pytest.param("bob", "wrong_format", id="name"),
     pytest.param("bob@", "wrong_format", id="no domain"),
     pytest.param("@example.com", "wrong_format", id="no local part"),
-    pytest.param("bob@example", "wrong_format", id="domain without a dot"),
-    pytest.param("bob@localhost", "wrong_format", id="localhost"),
+    pytest.param("bob@intranet", "wrong_format", id="domain without a dot"),
     pytest.param("bob@corp.local", "wrong_format", id="domain of a private network"),
     pytest.param("bob@mylocalhost", "wrong_format", id="domain that ends like localhost"),
     pytest.param("bob@localhost.", "wrong_format", id="domain with a dot last"),
@@ -323,6 +326,36 @@ class TestCreateUser:
         assert response.status_code == 422
         assert errors_of(response) == [("/username", code)]
         assert usernames(client) == []
+
+    @pytest.mark.parametrize(
+        ("environment", "domains", "statuses"),
+        [
+            pytest.param("development", "", [201, 201, 422, 422], id="in development"),
+            pytest.param("development", "corp.local", [201, 422, 201, 422], id="of one private network"),
+            pytest.param("production", "", [201, 422, 422, 422], id="in production"),
+            pytest.param("production", "Local, intranet", [201, 422, 201, 201], id="of private networks"),
+        ],
+    )
+    def test_accepts_the_addresses_that_the_setting_allows(
+        self,
+        app: Flask,
+        new_app: Callable[..., Flask],
+        environment: str,
+        domains: str,
+        statuses: list[int],
+    ) -> None:
+        settings = {"ENVIRONMENT": environment, "PRIVATE_EMAIL_DOMAINS": domains}
+        limited = ContractClient(new_app(app.config["DATABASE_URL"], **settings))
+
+        responses = [
+            limited.post("/users", json=registration(username=f"bob{number}", email=f"bob@{domain}"))
+            for number, domain in enumerate(["example.com", "a.test", "mail.corp.local", "intranet"])
+        ]
+
+        assert [response.status_code for response in responses] == statuses
+        # Another application of the same process is not affected.
+        response = ContractClient(app).post("/users", json=registration(email="rob@a.test"))
+        assert response.status_code == 201
 
     def test_refuses_every_reserved_username(self, client: ContractClient) -> None:
         codes = {
@@ -695,11 +728,11 @@ class TestUpdateAccount:
 
     @pytest.mark.parametrize("username", ["ann.", "ann--b", "Mods", "no_reply"])
     @pytest.mark.parametrize("in_case", [str, str.upper])
-    def test_accepts_the_present_username_that_a_new_user_could_not_have(
+    def test_accepts_the_present_username_and_address_that_a_new_user_could_not_have(
         self, client: ContractClient, make: Factory, username: str, in_case: Callable[[str], str]
     ) -> None:
-        ann = make.user(username, email="ann@example.com")
-        sent = {"username": in_case(username), "email": "Ann@example.com", "about": "Hello."}
+        ann = make.user(username, email="ann@corp.local")
+        sent = {"username": in_case(username), "email": "Ann@corp.local", "about": "Hello."}
 
         response = client.patch("/me", json={**sent, "current_password": PASSWORD}, headers=ann.signed_in)
 
@@ -707,16 +740,22 @@ class TestUpdateAccount:
         assert sent.items() <= account_of(client, ann).items()
         assert client.get(f"/users/{username}").json["id"] == ann.id
         assert sign_in(client, username).status_code == 200
+        assert sign_in(client, "ann@corp.local").status_code == 200
 
-    def test_applies_the_rules_to_a_different_username(self, client: ContractClient, make: Factory) -> None:
-        ann = make.user("ann.", email="ann@example.com")
+    def test_applies_the_rules_to_a_different_username_and_address(
+        self, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann.", email="ann@corp.local")
+        make.user("bob.")
 
-        refused = client.patch("/me", json={"username": "ann_"}, headers=ann.signed_in)
+        sent = {"username": "ann_", "email": "bob@corp.local", "current_password": PASSWORD}
+        refused = client.patch("/me", json=sent, headers=ann.signed_in)
         away = client.patch("/me", json={"username": "ann"}, headers=ann.signed_in)
         back = client.patch("/me", json={"username": "ann."}, headers=ann.signed_in)
 
+        assert sorted(errors_of(refused)) == [("/email", "wrong_format"), ("/username", "wrong_format")]
         assert away.status_code == 200
-        assert errors_of(refused) == errors_of(back) == [("/username", "wrong_format")]
+        assert errors_of(back) == [("/username", "wrong_format")]
 
     @pytest.mark.parametrize(("about", "stored"), ACCEPTED_ABOUTS)
     def test_stores_the_self_description(
