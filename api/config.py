@@ -34,6 +34,9 @@ ORIGIN = re.compile(
     r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._~-]+)(:[1-9][0-9]{0,4})?"
 )
 
+DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+TEST_DOMAINS = "test,example,invalid,localhost"  # RFC 2606, section 2.
+
 
 def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
     """Declare a setting that is text."""
@@ -98,6 +101,15 @@ def _normalize_origins(value: str) -> str:
             raise ValidationError(f"must be origins such as https://app.example.com, not {origin!r}.")
         origins.append(origin)
     return ",".join(filter(None, origins))
+
+
+def _normalize_domains(value: str) -> str:
+    """Return a list of domains in lower case, separated by commas."""
+    domains = [domain.strip().lower() for domain in value.split(",") if domain.strip()]
+    for domain in domains:
+        if not DOMAIN.fullmatch(domain):
+            raise ValidationError(f"must be domains such as corp.local, not {domain!r}.")
+    return ",".join(domains)
 
 
 def _normalize_database_url(value: str) -> str:
@@ -182,11 +194,11 @@ class SettingsSchema(Schema):
         "60/minute", "Sign-ins, token refreshes, password resets and redeemed email tokens from an address."
     )
     RATE_LIMIT_SIGN_IN_FAILURES = rate_limit(
-        "10/15 minutes", "Wrong passwords for a username from an address, and below `/me` for an account."
+        "10/15 minutes", "Wrong passwords for an account from an address, at sign-in and below `/me`."
     )
     RATE_LIMIT_ACCOUNT_FAILURES = rate_limit(
         "100/hour",
-        "Wrong passwords for a username, except from addresses where it signed in within the last 30 days.",
+        "Wrong passwords for an account, except from addresses where it signed in within the last 30 days.",
     )
     RATE_LIMIT_REGISTRATION = rate_limit("60/hour", "Registrations from an address.")
     RATELIMIT_STORAGE_URL = text(
@@ -225,6 +237,13 @@ class SettingsSchema(Schema):
         "`From` address of outgoing email.",
         Regexp(SENDER, re.ASCII, error="must be like Microblog <post@example.com>, not {input!r}."),
     )
+    PRIVATE_EMAIL_DOMAINS = text(
+        "",
+        "Domains that are not public but may be those of email addresses, with their subdomains: "
+        "`corp.local,localhost`. In development, the default is the names reserved for tests: "
+        "`test,example,invalid,localhost`.",
+        post_load=_normalize_domains,
+    )
     PASSWORD_RESET_URL = page_url(
         "Page of the front end where users choose a new password: `https://app.example/reset#{token}`. "
         "Without it, the email contains the token only."
@@ -245,6 +264,13 @@ class SettingsSchema(Schema):
             settings["SECRET_KEY"] = _stored_secret(_storage_folder(url))
         if not settings["RATELIMIT_STORAGE_PREFIX"]:
             settings["RATELIMIT_STORAGE_PREFIX"] = _deployment_prefix(settings["SECRET_KEY"], url)
+        return settings
+
+    @post_load
+    def allow_test_domains(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        """In development, allow email addresses for tests if the setting does not say otherwise."""
+        if settings["ENVIRONMENT"] == "development":
+            settings["PRIVATE_EMAIL_DOMAINS"] = settings["PRIVATE_EMAIL_DOMAINS"] or TEST_DOMAINS
         return settings
 
 

@@ -262,7 +262,7 @@ _REGISTRY = [
         parameters={"post_id": REPLY_ID},
         locks=(Locks("post reply answer ann"),),
     ),
-    Operation("createToken", Caller.PASSWORD, statements=4, locks=()),
+    Operation("createToken", Caller.PASSWORD, statements=5, locks=()),
     Operation(
         "refreshToken",
         ANYONE,

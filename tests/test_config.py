@@ -143,6 +143,12 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
             {"PASSWORD_RESET_URL": "javascript:{token}"},
             "PASSWORD_RESET_URL must begin with https:// and contain {token}.",
         ),
+        (
+            {"PRIVATE_EMAIL_DOMAINS": "a b"},
+            "PRIVATE_EMAIL_DOMAINS must be domains such as corp.local",
+        ),
+        ({"PRIVATE_EMAIL_DOMAINS": "corp.local, .local"}, "PRIVATE_EMAIL_DOMAINS must be domains such as"),
+        ({"PRIVATE_EMAIL_DOMAINS": "ann@corp.local"}, "PRIVATE_EMAIL_DOMAINS must be domains such as"),
         ({"EMAIL_VERIFICATION_URL": "https://app.example/ {token}"}, "EMAIL_VERIFICATION_URL must begin"),
     ],
 )
@@ -222,6 +228,23 @@ def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: p
 )
 def test_origins_are_normalized(written: str, origins: str) -> None:
     assert config_from(CORS_ORIGINS=written).CORS_ORIGINS == origins
+
+
+@pytest.mark.parametrize(
+    ("environment", "written", "domains"),
+    [
+        ("development", "", "test,example,invalid,localhost"),
+        ("development", " Corp.LOCAL , localhost,", "corp.local,localhost"),
+        ("production", "", ""),
+        ("production", "localhost", "localhost"),
+    ],
+)
+def test_names_reserved_for_tests_are_email_domains_in_development(
+    environment: str, written: str, domains: str
+) -> None:
+    config = config_from(ENVIRONMENT=environment, SECRET_KEY="a" * 32, PRIVATE_EMAIL_DOMAINS=written)
+
+    assert domains == config.PRIVATE_EMAIL_DOMAINS
 
 
 @pytest.mark.parametrize("limit", ["10/15 minutes", "10 per 15 minutes", "1/day", "1000000/SECOND"])

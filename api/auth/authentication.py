@@ -13,9 +13,10 @@ from api.auth.passwords import HASHES_AT_ONCE, Passwords
 from api.auth.signing import signed_values
 from api.db import db, utc_now
 from api.db.driver import driver_rows
+from api.db.folding import folded
 from api.models import Session, User
 from api.models.session import created_at_of
-from api.schemas.fields import CONTROL_CHARACTER, normalized_email
+from api.schemas.fields import CONTROL_CHARACTER, normalized_email, trimmed
 from api.web.operation import View, operation_of
 from api.web.problems import Problem
 from api.web.wrappers import current_request
@@ -28,6 +29,9 @@ OWNER_OF_SESSION = select(Session.user_id).where(
     Session.created_at == bindparam("created_at"),
     Session.expires_at > bindparam("now"),
 )
+
+ID_BY_USERNAME = select(User.id).where(User.folded_username == bindparam("login"))
+ID_BY_EMAIL = select(User.id).where(User.folded_email == bindparam("login"))
 
 basic = HTTPBasicAuth(realm=REALM)
 bearer = HTTPTokenAuth("Bearer", realm=REALM)
@@ -96,10 +100,22 @@ def access_claims(token: str) -> list[int] | None:
 
 
 def folded_login(name: str) -> str:
-    """Return a username or email address in the form of the folded columns."""
-    name = normalized_email(name) or name
-    # Some characters outside ASCII become ASCII in lower case, such as KELVIN SIGN.
-    return name.lower() if name.isascii() else name
+    """Return a username or email address, as it was typed, in the form of the folded columns."""
+    name = trimmed(name)
+    return folded(normalized_email(name) or name)
+
+
+def user_id_with_login(login: str) -> int | None:
+    """Return the id of the user with a username or email address, which is folded."""
+    if not _is_possible(login):
+        return None
+    rows = driver_rows(ID_BY_EMAIL if "@" in login else ID_BY_USERNAME, login=login)
+    return rows[0][0] if rows else None
+
+
+def _is_possible(login: str) -> bool:
+    """Whether a username or email address could be that of a user."""
+    return bool(login) and login.isascii() and not CONTROL_CHARACTER.search(login)
 
 
 def _secured(view: View, scheme: str, guard: Any) -> View:
@@ -118,7 +134,7 @@ def _id_with_password(name: str, password: str) -> int | None:
     """Return the id of the user with these credentials; the transaction stays open, with the row locked."""
     name = folded_login(name)
     # Flask-HTTPAuth parses Basic credentials under any scheme.
-    if not name or not name.isascii() or _scheme() != "basic" or CONTROL_CHARACTER.search(name):
+    if not _is_possible(name) or _scheme() != "basic":
         return None
     column = User.folded_email if "@" in name else User.folded_username
     found = select(User).where(column == name)

@@ -9,9 +9,10 @@ from marshmallow import validate
 from sqlalchemy import ColumnElement, CursorResult, Select, delete, select, update
 
 from api.db import db, utc_now
+from api.db.folding import folded
 from api.mail.kinds import EmailKind
 from api.models import EmailToken, User
-from api.schemas import Text
+from api.schemas import TrimmedText
 from api.web.problems import Problem, member_problem
 
 TOKEN_LIFETIME = timedelta(minutes=30)
@@ -19,11 +20,11 @@ TOKEN_LIFETIME = timedelta(minutes=30)
 EMAIL_INTERVAL = timedelta(minutes=1)
 
 
-class EmailTokenField(Text):
+class EmailTokenField(TrimmedText):
     """A token that the user received by email."""
 
     METADATA = {
-        "description": "The token in the email.",
+        "description": "The token in the email. White space around it is ignored.",
         "example": "mXb0ZkNfQ7oZ3sYv9tJ1aL5eWcRgHuKdPiTqBnVxSy0",
     }
 
@@ -40,13 +41,13 @@ def issue_token(kind: EmailKind, user: User, email: str) -> str | None:
     now = utc_now()
     expired = EmailToken.created_at <= now - TOKEN_LIFETIME
     db.session.execute(delete(EmailToken).where(EmailToken.user_id == user.id, expired))
-    last = db.session.get(EmailToken, (email.lower(), kind.name))
+    last = db.session.get(EmailToken, (folded(email), kind.name))
     if last and last.created_at > now - EMAIL_INTERVAL:
         return None
     token = token_urlsafe(32)
     db.session.merge(
         EmailToken(
-            email=email.lower(),
+            email=folded(email),
             kind=kind.name,
             user_id=user.id,
             token_hash=_hash(token) if kind.endpoint else None,

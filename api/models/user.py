@@ -10,6 +10,7 @@ from sqlalchemy import CheckConstraint, Computed, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from api.db import Id, db, utc_now
+from api.db.folding import FoldedColumn
 
 if TYPE_CHECKING:
     from api.models.post import Post
@@ -29,11 +30,13 @@ class User(db.Model):
     # its bytes, as SQLite does, so that both find usernames by prefix in the index.
     folded_username: Mapped[str] = mapped_column(
         String(64).with_variant(String(64, collation="C"), "postgresql"),
-        Computed("lower(username)", persisted=True),
+        Computed(FoldedColumn("username"), persisted=True),
         unique=True,
     )
     folded_email: Mapped[str] = mapped_column(
-        String(254), Computed("lower(email)", persisted=True), unique=True
+        String(254).with_variant(String(254, collation="C"), "postgresql"),
+        Computed(FoldedColumn("email"), persisted=True),
+        unique=True,
     )
     password_hash: Mapped[str] = mapped_column(String(255))
     about: Mapped[str] = mapped_column(String(280), default="")

@@ -6,6 +6,7 @@ from sqlalchemy import delete
 from api.auth import passwords
 from api.contract.endpoint import accepts, fails, returns
 from api.db import db
+from api.db.folding import folded
 from api.mail.emails import email_after_response
 from api.mail.kinds import PASSWORD_RESET
 from api.mail.tokens import ensure_token, redeem_token
@@ -28,7 +29,7 @@ def create_password_reset(fields: dict[str, str]) -> None:
     minutes, at `POST /password-resets/redeem`, and replaces earlier ones. An address receives at most one
     such email a minute. The response is the same in every case.
     """
-    email_after_response(PASSWORD_RESET, User.folded_email == fields["email"].lower())
+    email_after_response(PASSWORD_RESET, User.folded_email == folded(fields["email"]))
 
 
 @password_resets.post("/password-resets/redeem")

@@ -5,7 +5,7 @@ from marshmallow_sqlalchemy import auto_field
 from api.mail.tokens import EmailTokenField
 from api.models import User
 from api.schemas import BaseSchema
-from api.users.schemas import Email, NewPassword
+from api.users.schemas import TRIMMED, Email, NewPassword
 
 
 class PasswordResetCreateSchema(BaseSchema):
@@ -17,7 +17,7 @@ class PasswordResetCreateSchema(BaseSchema):
     email = auto_field(
         field_class=Email,
         required=True,
-        metadata={"description": "The email address of the account, in any case."},
+        metadata={"description": f"The email address of the account, in any case. {TRIMMED}"},
     )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import aliased
 
 from api.db import database_name
 from api.db.driver import CUSTOM_PLAN
+from api.db.folding import folded
 from api.db.search_text import Term, tag_of, terms_of
 from api.models import Entity, Post
 from api.rendering import query
@@ -84,10 +85,10 @@ def posts_matching(
         # PostgreSQL overestimates how many posts contain a phrase, and would scan all posts.
         key = UNINDEXED_ID
     matching = _posts_matching(
-        author=author if author is None else author.lower(),
+        author=author if author is None else folded(author),
         search=q if q is None else _search_expression(terms),
         tag=tag if tag is None else tag_of(tag),
-        mentions=mentions if mentions is None else mentions.lower(),
+        mentions=mentions if mentions is None else folded(mentions),
     )
     return matching, key
 

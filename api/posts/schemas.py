@@ -6,7 +6,7 @@ from sqlalchemy import exists
 
 from api.models import Entity, Like, Post
 from api.rendering import PageQuery, page_of
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag
+from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, TrimmedText, ViewerFlag
 from api.users.schemas import AuthorSchema
 from api.web.converters import LARGEST_ID
 
@@ -163,10 +163,11 @@ class PostUpdateSchema(BaseSchema):
 class PostQuery(PageQuery):
     """The query parameters of the list of posts."""
 
-    author = Text(
+    author = TrimmedText(
         validate=validate.Length(max=64),
         metadata={
-            "description": "Only posts by the user with this username, regardless of case.",
+            "description": "Only posts by the user with this username, regardless of case and of white space "
+            "around it.",
             "example": "ann",
         },
     )
@@ -185,10 +186,11 @@ class PostQuery(PageQuery):
             "example": "garden",
         },
     )
-    mentions = Text(
+    mentions = TrimmedText(
         validate=validate.Length(max=64),
         metadata={
-            "description": "Only posts that mention the user with this username, regardless of case.",
+            "description": "Only posts that mention the user with this username, regardless of case and of "
+            "white space around it.",
             "example": "ann",
         },
     )

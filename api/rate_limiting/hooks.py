@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from flask import Flask, Response, current_app
 
-from api.auth.authentication import access_claims, basic, folded_login
+from api.auth.authentication import access_claims, basic, folded_login, user_id_with_login
 from api.models import User
 from api.rate_limiting.limiter import Limiter
 from api.rate_limiting.policies import Policy, RouteLimits, policies_from
@@ -86,17 +86,16 @@ class RateLimits:
         return response
 
     def reset_failures(self, user: User) -> None:
-        """Refund failed sign-ins with the username or the email address, and wrong passwords below `/me`.
+        """Refund the wrong passwords of an account, and make the caller's address known for it.
 
-        The caller's address becomes known for both names. Charges to other addresses remain.
+        Charges to other addresses remain.
         """
-        address = _address(current_request())
-        self.limiter.reset(self._policies["sign_in_failures"], _account_key(user.id))
-        for name in (user.username, user.email):
-            here, everywhere = self._failure_charges(name, address)
-            self.limiter.reset(here.policy, here.key)
-            self.limiter.reset(everywhere.policy, everywhere.key)
-            self.limiter.remember(here.key)
+        account = _account_key(user.id)
+        here = f"{account} {_address(current_request())}"
+        self.limiter.reset(self._policies["sign_in_failures"], here)
+        self.limiter.reset(self._policies["sign_in_failures"], account)
+        self.limiter.reset(self._policies["account_failures"], account)
+        self.limiter.remember(here)
 
     def _charges(self, request: ApiRequest) -> Iterator[Charge]:
         """Yield the charges of a request, in the order in which they are made.
@@ -118,22 +117,18 @@ class RateLimits:
             account = _account(request)
             policy = "reads" if request.method in READ_METHODS else "writes"
             yield Charge(self._policies[policy], account or address)
-        if route_limits.wrong_password == HTTPStatus.UNAUTHORIZED:
+        failure_status = route_limits.wrong_password
+        if failure_status == HTTPStatus.UNAUTHORIZED:
             sent = basic.get_auth()
             if sent and sent.username:
-                here, everywhere = self._failure_charges(sent.username, address)
+                account = _account_named(sent.username)
+                here = Charge(self._policies["sign_in_failures"], f"{account} {address}", failure_status)
                 yield here
                 if not self.limiter.is_known(here.key):
-                    yield everywhere
-        elif route_limits.wrong_password and account:
-            yield Charge(self._policies["sign_in_failures"], account, route_limits.wrong_password)
-
-    def _failure_charges(self, name: str, address: str) -> tuple[Charge, Charge]:
-        """Return the charges of a failed sign-in: for the address, and for all addresses."""
-        hashed = sha256(folded_login(name).encode()).hexdigest()
-        status = HTTPStatus.UNAUTHORIZED
-        here = Charge(self._policies["sign_in_failures"], f"{hashed} {address}", status)
-        return here, Charge(self._policies["account_failures"], hashed, status)
+                    yield Charge(self._policies["account_failures"], account, failure_status)
+        elif failure_status and account:
+            for key in (f"{account} {address}", account):
+                yield Charge(self._policies["sign_in_failures"], key, failure_status)
 
     def _finish(self, charge: Charge, response: Response) -> None:
         if response.status_code != charge.failure_status:
@@ -144,12 +139,15 @@ class RateLimits:
             self.limiter.remember(charge.key)
 
     def _fields(self, charges: Iterable[Charge]) -> dict[str, str]:
-        policies, windows = [], []
+        fields: dict[str, str] = {}
+        windows: dict[str, tuple[int, int]] = {}
         for policy, key, _ in charges:
-            remaining, seconds = self.limiter.window(policy, key)
-            policies.append(policy.field)
-            windows.append(f'"{policy.name}";r={remaining};t={seconds}')
-        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(windows)}
+            fields[policy.name] = policy.field
+            window = self.limiter.window(policy, key)
+            # If a policy is charged for two keys, the one with fewer units left counts.
+            windows[policy.name] = min(window, windows.get(policy.name, window))
+        items = [f'"{name}";r={remaining};t={seconds}' for name, (remaining, seconds) in windows.items()]
+        return {"RateLimit-Policy": ", ".join(fields.values()), "RateLimit": ", ".join(items)}
 
 
 def _account(request: ApiRequest) -> str | None:
@@ -157,6 +155,16 @@ def _account(request: ApiRequest) -> str | None:
     sent = request.authorization
     claims = access_claims(sent.token) if sent and sent.type == "bearer" and sent.token else None
     return _account_key(claims[3]) if claims else None
+
+
+def _account_named(name: str) -> str:
+    """Return the key of the account with a username or email address; a hash of the name if there is none.
+
+    Both are counted alike, so that the response does not reveal whether an account exists.
+    """
+    login = folded_login(name)
+    user_id = user_id_with_login(login)
+    return sha256(login.encode()).hexdigest() if user_id is None else _account_key(user_id)
 
 
 def _account_key(user_id: int) -> str:

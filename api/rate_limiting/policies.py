@@ -43,9 +43,9 @@ def rate_limited(policy: str | None = None, *, wrong_password: int | None = None
     """Charge requests to `policy` by address, instead of to `reads` or `writes` by account or else address.
 
     `wrong_password` is the status of the response to a wrong password. With 401, the password is sent by HTTP
-    Basic; failures are counted by name and address (`sign_in_failures`) and, unless the name has signed in
-    from the address recently, by name alone (`account_failures`). With 403, the password is sent in the body;
-    failures are counted by account (`sign_in_failures`).
+    Basic; with 403, in the body. Failures are counted by account and address (`sign_in_failures`). They also
+    count for the account at all addresses together: with 401 in a policy of its own (`account_failures`),
+    unless the account has signed in from the address recently; with 403 in `sign_in_failures`.
     """
 
     def decorate(view: View) -> View:

@@ -2,7 +2,7 @@
 
 from api.schemas.base import BaseSchema, QuerySchema
 from api.schemas.context import VIEWER_ID, VIEWER_SESSION_ID, Context
-from api.schemas.fields import ETag, Expandable, Integer, Text, UTCDateTimeField, ViewerFlag
+from api.schemas.fields import ETag, Expandable, Integer, Text, TrimmedText, UTCDateTimeField, ViewerFlag
 from api.schemas.messages import invalid
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Integer",
     "QuerySchema",
     "Text",
+    "TrimmedText",
     "UTCDateTimeField",
     "ViewerFlag",
     "invalid",

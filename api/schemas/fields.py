@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
+import regex
 from email_validator import EmailNotValidError, validate_email
 from marshmallow import Schema, fields, validate
 from marshmallow.utils import get_value
@@ -18,8 +19,15 @@ from api.schemas.context import Context, current_context
 from api.schemas.messages import invalid
 
 DIGEST_LENGTH = 24
+PUBLIC_SUFFIX = ".example.com"
 INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # General categories: control, format, separators.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# From the first to the last character that is neither white space nor invisible.
+VISIBLE = regex.compile(
+    r"[^\p{White_Space}\p{Default_Ignorable_Code_Point}]"
+    r"(?:.*[^\p{White_Space}\p{Default_Ignorable_Code_Point}])?",
+    regex.DOTALL,
+)
 
 
 class Text(fields.String):
@@ -54,16 +62,47 @@ class Text(fields.String):
         return text
 
 
+class TrimmedText(Text):
+    """Text that people type or paste, such as a name, without the white space around it."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        return super()._deserialize(trimmed(value) if isinstance(value, str) else value, *args, **kwargs)
+
+
+def trimmed(text: str) -> str:
+    """Return a text without white space and invisible characters at its ends, as Unicode defines them.
+
+    Keyboards add spaces; copying from a page adds no-break spaces, byte order marks and direction marks.
+    """
+    found = VISIBLE.search(text)
+    return found[0] if found else ""
+
+
 def normalized_email(text: str) -> str | None:
-    """Return an email address in ASCII, as it is stored; None if the text is not one."""
+    """Return an email address in ASCII, as it is stored; None if the text is not one.
+
+    The domain need not be public.
+    """
     # An encoded word (RFC 2047) is a valid atom, but the header of an email would decode it.
     if "=?" in text:
         return None
+    if email := _public_email(text):
+        return email
+    # The library refuses names that are not public, unless they are subdomains of a public one.
+    email = _public_email(text + PUBLIC_SUFFIX)
+    return email and email.removesuffix(PUBLIC_SUFFIX)
+
+
+def has_public_domain(email: str) -> bool:
+    """Whether the domain of an email address can exist on the internet."""
+    return _public_email(email) is not None
+
+
+def _public_email(text: str) -> str | None:
     try:
-        address = validate_email(text, allow_smtputf8=False, check_deliverability=False)
+        return validate_email(text, allow_smtputf8=False, check_deliverability=False).ascii_email
     except EmailNotValidError:
         return None
-    return address.ascii_email
 
 
 class Integer(fields.Integer):

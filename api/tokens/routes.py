@@ -42,8 +42,9 @@ tokens = Blueprint("tokens", __name__)
 def create_token(query: dict[str, bool]) -> Any:
     """Sign in.
 
-    Send your username or email address and your password by HTTP Basic. The response is a pair of tokens:
-    send the access token with other requests; when it expires, exchange the refresh token for the next pair.
+    Send your username or email address and your password by HTTP Basic. Case of the name and white space
+    around it are ignored. The response is a pair of tokens: send the access token with other requests; when
+    it expires, exchange the refresh token for the next pair.
     With `cookie=true` the refresh token is set as a cookie instead, for pages whose origin is allowed.
     """
     if query["cookie"]:

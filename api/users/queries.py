@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import CompoundSelect, ScalarSelect, Select, literal, select, union
 from sqlalchemy.orm import aliased
 
+from api.db.folding import folded
 from api.models import Entity, Follow, Like, Post, User
 from api.rendering import query
 from api.rendering.descriptions import Query
@@ -33,7 +34,7 @@ def users_with_prefix(prefix: str) -> Query[User]:
     Uses a range rather than LIKE, so that both databases use the index. Usernames are ASCII; DEL, the last
     ASCII character, sorts after all of them.
     """
-    first = prefix.lower()
+    first = folded(prefix)
     return _users_between(first, first + "\x7f")
 
 

@@ -4,24 +4,33 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import EXCLUDE, validate, validates_schema
+from flask import current_app
+from marshmallow import EXCLUDE, ValidationError, validate, validates, validates_schema
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
 
+from api.auth import current_user
 from api.auth.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
+from api.db.folding import folded
 from api.models import Follow, User
 from api.rendering import PageQuery
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag, invalid
-from api.schemas.fields import normalized_email
+from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, TrimmedText, ViewerFlag, invalid
+from api.schemas.fields import has_public_domain, normalized_email
 
-# Words that occur in URLs, and those that suggest a role in the service.
-RESERVED_USERNAMES = frozenset(
-    "account admin administrator api auth current docs everybody everyone feed follow followers "
-    "following help like likes livez login logout mention mentions metrics microblog moderator new "
-    "null openapi openapi.json openapi.yaml password post posts problems readyz refresh register "
-    "replies reply root search security self session sessions settings signin signout signup staff "
-    "static status support system tag tags thread token tokens undefined user users "
-    "webmaster".split()
+# Words that occur in URLs, that suggest a role in the service, or that mail servers use (RFC 2142).
+RESERVED_WORDS = """
+    account auth current doc feed follow follower following like livez login logout mention metrics microblog
+    new null openapi openapijson openapiyaml password post problem readyz refresh register replies reply
+    search self session setting signin signout signup static status tag thread token undefined user
+    abuse admin administrator all anonymous anyone api billing bot channel contact daemon donotreply everybody
+    everyone help helpdesk here hostmaster info legal mail mailerdaemon mod moderation moderator news noc
+    noreply notification official operator owner postmaster privacy root sales security service staff
+    superadmin superuser support sysadmin sysop system team verification verified webmaster
+"""
+RESERVED_USERNAMES = frozenset(f"{word}{plural}" for word in RESERVED_WORDS.split() for plural in ("", "s"))
+TRIMMED = (
+    "White space around it is removed: characters with the Unicode property White_Space or "
+    "Default_Ignorable_Code_Point."
 )
 ABOUT = {
     "description": "Self-description: up to 280 code points after NFC normalization; may be empty.",
@@ -29,12 +38,11 @@ ABOUT = {
 }
 
 
-class Username(Text):
-    """A username, for registration or renaming."""
+class Username(TrimmedText):
+    """A username. Those of existing users need not meet the rules for new ones."""
 
     METADATA = {
-        "description": "3 to 64 ASCII letters, digits, `_`, `.` and `-`, beginning with a letter. Unique "
-        "regardless of case. Some words are reserved.",
+        "description": f"Your present username, in any case, or a new one as at registration. {TRIMMED}",
         "pattern": "^[A-Za-z][A-Za-z0-9_.-]*$",
         "minLength": 3,
         "example": "ann",
@@ -42,16 +50,39 @@ class Username(Text):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, *args, **kwargs)
-        if not re.fullmatch(str(self.METADATA["pattern"]), name):
+        if not re.fullmatch(str(Username.METADATA["pattern"]), name):
             raise invalid("wrong_format", "Only A to Z, digits, _ . and -, and a letter first.")
-        if len(name) < self.METADATA["minLength"]:
+        if len(name) < Username.METADATA["minLength"]:
             raise invalid("too_short", "Shorter than minimum length 3.")
-        if name.lower() in RESERVED_USERNAMES:
-            raise invalid("reserved", "This name is reserved.")
         return name
 
 
-class Email(Text):
+class NewUsername(Username):
+    """A username for registration."""
+
+    METADATA = {
+        **Username.METADATA,
+        "description": "3 to 64 ASCII letters and digits, beginning with a letter, with single `_`, `.` and "
+        "`-` between them. Unique regardless of case. Some words are reserved, with or without punctuation. "
+        f"{TRIMMED}",
+        "pattern": "^[A-Za-z]([_.-]?[A-Za-z0-9])*$",
+    }
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, *args, **kwargs)
+        ensure_good_username(name)
+        return name
+
+
+def ensure_good_username(name: str) -> None:
+    """Raise ValidationError for a name that is reserved, or has punctuation at its end or in a row."""
+    if not re.fullmatch(str(NewUsername.METADATA["pattern"]), name):
+        raise invalid("wrong_format", "A letter or digit must follow each _ . and -.")
+    if re.sub("[_.-]", "", folded(name)) in RESERVED_USERNAMES:
+        raise invalid("reserved", "This name is reserved.")
+
+
+class Email(TrimmedText):
     """An email address in ASCII; an internationalized domain is converted to its ASCII form."""
 
     METADATA = {
@@ -66,6 +97,27 @@ class Email(Text):
         if address is None:
             raise invalid("wrong_format", "This is not an email address.")
         return address
+
+
+class NewEmail(Email):
+    """An email address for registration."""
+
+    METADATA = {**Email.METADATA, "description": f"{Email.METADATA['description']} {TRIMMED}"}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        email = super()._deserialize(value, *args, **kwargs)
+        ensure_allowed_domain(email)
+        return email
+
+
+def ensure_allowed_domain(email: str) -> None:
+    """Raise ValidationError unless the domain is public or in the setting PRIVATE_EMAIL_DOMAINS."""
+    if has_public_domain(email):
+        return
+    domain = email.rpartition("@")[2]
+    private = tuple(f".{name}" for name in current_app.config["PRIVATE_EMAIL_DOMAINS"].split(",") if name)
+    if not f".{domain}".endswith(private):
+        raise invalid("wrong_format", "Addresses of this domain are not allowed.")
 
 
 class Password(Text):
@@ -214,8 +266,8 @@ class UserCreateSchema(BaseSchema):
     class Meta:
         model = User
 
-    username = auto_field(field_class=Username, required=True)
-    email = auto_field(field_class=Email, required=True)
+    username = auto_field(field_class=NewUsername, required=True)
+    email = auto_field(field_class=NewEmail, required=True)
     password = NewPassword(required=True)
     about = auto_field(blank=True, required=False, metadata=ABOUT)
 
@@ -231,11 +283,27 @@ class AccountUpdateSchema(BaseSchema):
         model = User
 
     username = auto_field(field_class=Username, required=False)
-    email = auto_field(field_class=Email, required=False)
+    email = auto_field(
+        field_class=Email,
+        required=False,
+        metadata={
+            "description": "Your present email address, in any case, or a new one as at registration. "
+            f"{TRIMMED}"
+        },
+    )
     about = auto_field(blank=True, required=False, metadata=ABOUT)
     current_password = Password(
         metadata={"description": "Your current password; required to change the email address."}
     )
+
+    @validates("username", "email")
+    def _check_new_value(self, value: str, data_key: str) -> None:
+        try:
+            (ensure_good_username if data_key == "username" else ensure_allowed_domain)(value)
+        except ValidationError:
+            # The rules may be younger than the account.
+            if folded(value) != getattr(current_user(), f"folded_{data_key}"):
+                raise
 
     @validates_schema
     def _check_email(self, fields: Mapping[str, str], **_kwargs: Any) -> None:
@@ -259,11 +327,11 @@ class PasswordChangeSchema(BaseSchema):
 class UserQuery(PageQuery):
     """The query parameters of the list of users."""
 
-    q = Text(
+    q = TrimmedText(
         validate=validate.Length(max=64),
         metadata={
             "description": "Only users whose usernames begin with this text, regardless of case, sorted by "
-            "username. A cursor of a list with `q` is invalid without it.",
+            "username. White space around it is ignored. A cursor of a list with `q` is invalid without it.",
             "example": "an",
         },
     )

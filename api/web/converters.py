@@ -5,6 +5,8 @@ from typing import Any
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter
 
+from api.db.folding import folded
+
 LARGEST_ID = 2**63 - 1
 
 
@@ -36,7 +38,7 @@ class UsernameConverter(BaseConverter):
 
     def to_python(self, value: str) -> str:
         """Return the username in lower case."""
-        return value.lower()
+        return folded(value)
 
     def describe(self, _name: str) -> dict[str, Any]:
         """Return the parameter object of OpenAPI."""

@@ -36,6 +36,18 @@ def upgrade():
         with op.batch_alter_table(table, recreate="always", table_kwargs={options}):
             pass
 """
+INSERT_USER = (
+    "INSERT INTO users (id, username, email, password_hash, about, created_at, version)"
+    " VALUES (:id, :username, :email, '-', '', :now, 1)"
+)
+SAME_IN_ANOTHER_CASE = [
+    ("IRIS", "iris@example.com"),
+    ("Zoe", "IRIS@example.com"),
+    ("iris", "a@example.com"),
+    ("Iris", "b@example.com"),
+    ("zoe", "c@example.com"),
+    ("bob", "d@example.com"),
+]
 INSERT_EMAILS = [
     "INSERT INTO users (id, username, email, password_hash, about, created_at, version)"
     " VALUES (1, 'ann', 'a@b.c', '-', '', :now, 1)",
@@ -336,3 +348,52 @@ def test_0005_renames_the_table_and_its_constraints_without_losing_rows(empty_ap
     assert rows_of("letters") == rows
     assert schema_of("letters") == old_schema
     assert not inspect(db.engine).has_table("email_tokens")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_0006_reports_users_that_become_equal_and_changes_nothing(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0005")
+    # Under the locale of this database they could not have registered.
+    for column in ("folded_username", "folded_email"):
+        db.session.execute(text(f"ALTER TABLE users DROP CONSTRAINT uq_users_{column}"))
+    for number, (username, email) in enumerate(SAME_IN_ANOTHER_CASE, start=1):
+        user = {"id": number, "username": username, "email": email, "now": utc_now()}
+        db.session.execute(text(INSERT_USER), user)
+    db.session.commit()
+    rows = rows_of("users")
+
+    with pytest.raises(SystemExit) as ended:
+        flask_migrate.upgrade()
+
+    assert str(ended.value.code).splitlines()[1:-1] == [
+        "Same username: IRIS (id 1), iris (id 3), Iris (id 4).",
+        "Same username: Zoe (id 2), zoe (id 5).",
+        "Same email address: id 1, id 2.",
+    ]
+    assert "example.com" not in str(ended.value.code)
+    assert rows_of("users") == rows
+
+    db.session.execute(text("UPDATE users SET username = 'user' || id, email = id || '@example.com'"))
+    db.session.commit()
+    flask_migrate.upgrade()
+
+    assert schema_of("users")["unique"] == ["uq_users_folded_email", "uq_users_folded_username"]
+
+
+def test_0006_preserves_rows(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0005")
+    user = {"id": 1, "username": "IRIS", "email": "Iris@example.com", "now": utc_now()}
+    db.session.execute(text(INSERT_USER), user)
+    db.session.commit()
+    names = "SELECT username, email, folded_username, folded_email FROM users"
+    before = db.session.execute(text(names)).all()
+    db.session.commit()
+
+    flask_migrate.upgrade()
+    after = db.session.execute(text(names)).all()
+    db.session.commit()
+    flask_migrate.downgrade(revision="0005")
+
+    assert before == after == db.session.execute(text(names)).all()
+    assert before == [("IRIS", "Iris@example.com", "iris", "iris@example.com")]
+    db.session.commit()

@@ -23,6 +23,7 @@ from tests.users.test_users import (
     NAMES_FOR_PASSWORDS,
     NEW_PASSWORD,
     REFUSED_PASSWORDS,
+    SURROUNDINGS,
     account_of,
     bearer,
     change_password,
@@ -124,6 +125,23 @@ class TestCreatePasswordReset:
 
         assert mailbox.subjects(stored) == [SUBJECT]
 
+    @pytest.mark.parametrize("surrounded", SURROUNDINGS)
+    def test_ignores_white_space_around_the_address(
+        self, client: ContractClient, ann: Account, mailbox: Mailbox, surrounded: str
+    ) -> None:
+        request_reset(client, surrounded.format(ann.email))
+
+        assert mailbox.subjects(ann.email) == [SUBJECT]
+
+    def test_finds_the_address_of_a_domain_that_is_no_longer_allowed(
+        self, client: ContractClient, make: Factory, mailbox: Mailbox
+    ) -> None:
+        make.user("ann", email="ann@corp.local")
+
+        request_reset(client, "Ann@CORP.local")
+
+        assert mailbox.subjects("ann@corp.local") == [SUBJECT]
+
     def test_does_not_reveal_whether_an_account_exists(
         self, client: ContractClient, ann: Account, mailbox: Mailbox
     ) -> None:
@@ -136,7 +154,7 @@ class TestCreatePasswordReset:
         assert visible_parts(known) == visible_parts(again) == visible_parts(unknown)
         assert [received.to for received in mailbox.received()] == [["ann@example.com"]]
 
-    @pytest.mark.parametrize("email", ["ann", "ann@example.com\n", "a@example.com, b@example.com"])
+    @pytest.mark.parametrize("email", ["ann", "ann@example.com\n.", "a@example.com, b@example.com"])
     def test_refuses_an_invalid_address(
         self, client: ContractClient, ann: Account, mailbox: Mailbox, email: str
     ) -> None:
@@ -201,6 +219,14 @@ class TestRedeemPasswordReset:
         assert response.status_code == 204
         assert sign_in(client, "ann", PASSWORD).status_code == 401
         assert sign_in(client, "ann", NEW_PASSWORD).status_code == 200
+
+    @pytest.mark.parametrize("surrounded", SURROUNDINGS)
+    def test_ignores_white_space_around_the_token(
+        self, client: ContractClient, token: str, surrounded: str
+    ) -> None:
+        response = redeem(client, surrounded.format(token))
+
+        assert response.status_code == 204
 
     def test_ends_all_sessions_of_the_user(
         self, client: ContractClient, make: Factory, ann: Account, token: str

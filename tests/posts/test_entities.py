@@ -313,7 +313,7 @@ class TestListByTag:
 
 
 class TestListByMention:
-    @pytest.mark.parametrize("name", ["bob", "Bob", "BOB"])
+    @pytest.mark.parametrize("name", ["bob", "Bob", "BOB", " bob\t"])
     def test_returns_each_post_once_newest_first(
         self, client: ContractClient, ann: Account, bob: Account, name: str
     ) -> None:

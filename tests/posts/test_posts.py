@@ -443,6 +443,7 @@ class TestListPosts:
         [
             pytest.param("ann", ["three", "one"], id="username"),
             pytest.param("ANN", ["three", "one"], id="username in another case"),
+            pytest.param(" ann\N{NO-BREAK SPACE}", ["three", "one"], id="username with white space"),
             pytest.param("an", [], id="a prefix"),
             pytest.param("nobody", [], id="unknown username"),
             pytest.param("%", [], id="a wildcard"),

@@ -1,5 +1,6 @@
 """Rate limits through HTTP: which requests are counted together, what is refunded, and the fields."""
 
+import re
 import socket
 from base64 import b64encode
 from collections.abc import Callable
@@ -299,6 +300,53 @@ class TestSignIn:
         assert statuses(*responses) == [401, 401, 429]
         assert_problem(responses[-1], 429, "too_many_requests")
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            pytest.param(["ann", "ann@example.com", "ann", "ann@example.com"], id="in turn"),
+            pytest.param(["ANN", " ann ", "Ann@Example.com", "ann@example.com\t"], id="as they are typed"),
+            pytest.param(["zoe", "zoe", "ZOE ", "zoe"], id="of no account"),
+            pytest.param(
+                ["z@corp.local", "Z@corp.LOCAL", "z@corp.local ", "z@corp.local"], id="no account's"
+            ),
+        ],
+    )
+    def test_with_wrong_passwords_has_one_limit_for_all_names_of_an_account(
+        self, limited: Limited, make: Factory, names: list[str]
+    ) -> None:
+        make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="3/year", RATE_LIMIT_ACCOUNT_FAILURES="9/year")
+
+        *guesses, refused = [sign_in(app, name, "a guess") for name in names]
+
+        assert statuses(*guesses, refused) == [401, 401, 401, 429]
+        assert [
+            re.findall('_failures";r=([0-9])', each.headers["RateLimit"]) for each in (*guesses, refused)
+        ] == [["2", "8"], ["1", "7"], ["0", "6"], ["0"]]
+
+    def test_with_wrong_passwords_from_many_addresses_has_one_limit_for_both_names(
+        self, limited: Limited, make: Factory
+    ) -> None:
+        make.user("ann")
+        app = limited(RATE_LIMIT_ACCOUNT_FAILURES="3/year")
+
+        guesses = [
+            sign_in(app, name, "a guess", f"198.51.100.{number}")
+            for number, name in enumerate(["ann", "ann@example.com"] * 2)
+        ]
+
+        assert statuses(*guesses) == [401, 401, 401, 429]
+
+    def test_makes_the_address_known_for_both_names(self, limited: Limited, make: Factory) -> None:
+        make.user("ann")
+        app = limited(RATE_LIMIT_ACCOUNT_FAILURES="1/year")
+        sign_in(app, "ann")
+
+        guess = sign_in(app, "ann@example.com", "a guess", "198.51.100.1")
+        here, elsewhere = sign_in(app, "ann@example.com"), sign_in(app, "ann", address="192.0.2.2")
+
+        assert statuses(guess, here, elsewhere) == [401, 200, 429]
+
     def test_with_wrong_passwords_is_limited_regardless_of_case_and_encoding(
         self, limited: Limited, make: Factory
     ) -> None:
@@ -445,14 +493,39 @@ class TestPasswordInTheBody:
 
         assert statuses(*responses) == [status] * 3
 
-    def test_is_counted_separately_from_signing_in(self, limited: Limited, make: Factory) -> None:
+    @pytest.mark.parametrize("name", ["ann", "ann@example.com"])
+    def test_is_counted_together_with_signing_in_from_the_same_address(
+        self, limited: Limited, make: Factory, name: str
+    ) -> None:
         ann = make.user("ann")
-        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="3/year")
+        here, elsewhere = at("192.0.2.1"), at("192.0.2.2")
 
-        guesses = [self.send(app, ann, "DELETE", "/me", "a guess") for _ in range(2)]
-        at_the_door = [sign_in(app, "ann"), sign_in(app, "ann", "a guess"), sign_in(app, "ann")]
+        guesses = [
+            self.send(app, ann, "DELETE", "/me", "a guess", **here),
+            sign_in(app, name, "a guess"),
+            self.send(app, ann, "DELETE", "/me", "a guess", **here),
+        ]
+        refused = [sign_in(app, name), self.send(app, ann, "DELETE", "/me", PASSWORD, **here)]
+        owner = [
+            sign_in(app, name, address="192.0.2.2"),
+            self.send(app, ann, "DELETE", "/me", PASSWORD, **elsewhere),
+        ]
 
-        assert statuses(*guesses, *at_the_door) == [403, 429, 200, 401, 429]
+        assert statuses(*guesses, *refused, *owner) == [403, 401, 403, 429, 429, 200, 204]
+        assert '"sign_in_failures";r=0;' in guesses[-1].headers["RateLimit"]
+        assert guesses[-1].headers["RateLimit"].count("sign_in_failures") == 1
+
+    def test_stays_possible_for_the_owner_during_guesses_from_many_addresses(
+        self, limited: Limited, make: Factory
+    ) -> None:
+        ann = make.user("ann")
+        app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year", RATE_LIMIT_ACCOUNT_FAILURES="3/year")
+
+        guesses = [sign_in(app, "ann", "a guess", f"198.51.100.{number}") for number in range(5)]
+        owner = self.send(app, ann, "DELETE", "/me", PASSWORD)
+
+        assert statuses(*guesses, owner) == [401] * 3 + [429] * 2 + [204]
 
 
 class TestPasswordReset:
@@ -469,7 +542,8 @@ class TestPasswordReset:
         for name in (ann.username, ann.email):
             sign_in(app, name, "a guess", "192.0.2.1")
             sign_in(app, name, "a guess", "198.51.100.1")
-        ContractClient(app).delete("/me", json={"password": "a guess"}, headers=ann.signed_in)
+        guess = {"json": {"password": "a guess"}, "headers": ann.signed_in}
+        ContractClient(app).delete("/me", **guess, **at("203.0.113.1"))
         ContractClient(app).post("/password-resets", json={"email": ann.email})
         return app
 

@@ -20,7 +20,7 @@ from api.tokens.routes import REFRESH_TOKEN
 from tests.support.concurrency import concurrently, during_request
 from tests.support.contract import ContractClient
 from tests.support.factories import PASSWORD, Account, Factory
-from tests.users.test_users import change_password
+from tests.users.test_users import SURROUNDINGS, change_password
 
 LONG_AGO = datetime(2020, 2, 29, 12, 0, 0, 0, UTC)
 # The operations that need no token, for the user ann and post 42.
@@ -160,6 +160,17 @@ class TestCreateToken:
         assert response.status_code == 200
         assert client.get("/me", headers=bearer(response)).json["id"] == ann.id
 
+    @pytest.mark.parametrize("name", ["ann", "ann@example.com"])
+    @pytest.mark.parametrize("surrounded", SURROUNDINGS)
+    def test_ignores_white_space_around_the_name(
+        self, client: ContractClient, make: Factory, surrounded: str, name: str
+    ) -> None:
+        make.user("ann")
+
+        response = sign_in(client, surrounded.format(name))
+
+        assert response.status_code == 200
+
     @pytest.mark.parametrize("email", ["ann@bücher.example", "ann@xn--bcher-kva.example"])
     def test_accepts_equivalent_forms_of_the_email_address(self, client: ContractClient, email: str) -> None:
         sent = {"username": "ann", "email": "ann@bücher.example", "password": PASSWORD}
@@ -223,7 +234,9 @@ class TestCreateToken:
             pytest.param(credentials(f"bob@example.com:{PASSWORD}"), id="unknown email address"),
             pytest.param(credentials(f"@:{PASSWORD}"), id="only the at sign"),
             pytest.param(credentials(f"%:{PASSWORD}"), id="wildcard"),
-            pytest.param(credentials(f"ann :{PASSWORD}"), id="space after the name"),
+            pytest.param(credentials(f"ann: {PASSWORD}"), id="space before the password"),
+            pytest.param(credentials(f"a nn:{PASSWORD}"), id="space within the name"),
+            pytest.param(credentials(f" :{PASSWORD}"), id="only a space"),
             pytest.param(credentials(f"ann\0:{PASSWORD}"), id="NUL after the name"),
             pytest.param(credentials(f"ann\0@example.com:{PASSWORD}"), id="NUL in an address"),
             pytest.param(credentials(f"{'a' * 60_000}:{PASSWORD}"), id="name of 60,000"),

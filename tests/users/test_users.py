@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -35,8 +36,8 @@ ACCEPTED_USERNAMES = [
     pytest.param("bob", id="3"),
     pytest.param("b" * 64, id="64"),
     pytest.param("B.o-b_7", id="every kind of punctuation"),
-    pytest.param("b..", id="punctuation at the end"),
-    pytest.param("Admins", id="begins like a reserved one"),
+    pytest.param("Administer", id="begins like a reserved one"),
+    pytest.param("call", id="ends like a reserved one"),
 ]
 REFUSED_USERNAMES = [
     pytest.param("", "blank", id="empty"),
@@ -45,19 +46,29 @@ REFUSED_USERNAMES = [
     pytest.param("b" * 65, "too_long", id="65"),
     pytest.param("7bob", "wrong_format", id="digit first"),
     pytest.param("_bob", "wrong_format", id="underscore first"),
-    pytest.param(" bob", "wrong_format", id="space first"),
-    pytest.param("bob\n", "wrong_format", id="newline last"),
+    pytest.param("bob.", "wrong_format", id="dot last"),
+    pytest.param("bob-", "wrong_format", id="hyphen last"),
+    pytest.param("bob_", "wrong_format", id="underscore last"),
+    pytest.param("bob. ", "wrong_format", id="dot before a space"),
+    pytest.param("bob..dylan", "wrong_format", id="two dots"),
+    pytest.param("bob._dylan", "wrong_format", id="dot and underscore"),
+    pytest.param("bob--dylan", "wrong_format", id="two hyphens"),
+    pytest.param("b__", "wrong_format", id="two underscores last"),
     pytest.param("bob dylan", "wrong_format", id="space"),
     pytest.param("bob/posts", "wrong_format", id="slash"),
     pytest.param("bob@example.com", "wrong_format", id="email address"),
     pytest.param("böb", "wrong_format", id="letter outside ASCII"),
     pytest.param("bob\N{LATIN SMALL LETTER LONG S}", "wrong_format", id="letter that folds to ASCII"),
     pytest.param("\N{FULLWIDTH LATIN SMALL LETTER B}ob", "wrong_format", id="fullwidth letter"),
-    pytest.param("bob\N{RIGHT-TO-LEFT OVERRIDE}", "wrong_format", id="bidirectional control"),
+    pytest.param("bob\N{RIGHT-TO-LEFT OVERRIDE}dylan", "wrong_format", id="bidirectional control"),
     pytest.param("bob\0", "control_character", id="NUL"),
     pytest.param("api", "reserved", id="reserved"),
     pytest.param("ADMIN", "reserved", id="reserved in upper case"),
     pytest.param("OpenAPI.json", "reserved", id="reserved with a dot"),
+    pytest.param("Mods", "reserved", id="plural of a role"),
+    pytest.param("no-reply", "reserved", id="reserved with a hyphen"),
+    pytest.param("a.d.m.i.n", "reserved", id="reserved with dots"),
+    pytest.param(" all ", "reserved", id="reserved with spaces"),
     pytest.param(None, "null_not_allowed", id="null"),
     pytest.param(7777, "wrong_type", id="number"),
     pytest.param(True, "wrong_type", id="boolean"),
@@ -70,6 +81,10 @@ ACCEPTED_EMAILS = [
     pytest.param("bob+blog@mail.example.com", "bob+blog@mail.example.com", id="with a tag"),
     pytest.param("bob@bücher.example", "bob@xn--bcher-kva.example", id="domain outside ASCII"),
     pytest.param("bob@bu\u0308cher.example", "bob@xn--bcher-kva.example", id="domain not composed"),
+    pytest.param("bob@Example.TEST", "bob@example.test", id="reserved for tests"),
+    pytest.param("bob@mail.invalid", "bob@mail.invalid", id="reserved as invalid"),
+    pytest.param("bob@localhost", "bob@localhost", id="localhost"),
+    pytest.param("bob@BÜCHER.test", "bob@xn--bcher-kva.test", id="for tests, outside ASCII"),
     pytest.param(LONGEST_EMAIL, LONGEST_EMAIL, id="254"),
 ]
 REFUSED_EMAILS = [
@@ -77,13 +92,17 @@ REFUSED_EMAILS = [
     pytest.param("bob", "wrong_format", id="name"),
     pytest.param("bob@", "wrong_format", id="no domain"),
     pytest.param("@example.com", "wrong_format", id="no local part"),
-    pytest.param("bob@example", "wrong_format", id="domain without a dot"),
-    pytest.param("bob@localhost", "wrong_format", id="localhost"),
+    pytest.param("bob@intranet", "wrong_format", id="domain without a dot"),
+    pytest.param("bob@corp.local", "wrong_format", id="domain of a private network"),
+    pytest.param("bob@mylocalhost", "wrong_format", id="domain that ends like localhost"),
+    pytest.param("bob@localhost.", "wrong_format", id="domain with a dot last"),
+    pytest.param("bob@.localhost", "wrong_format", id="domain with a dot first"),
+    pytest.param("bob@local_host.test", "wrong_format", id="domain with an underscore"),
     pytest.param("bob@[127.0.0.1]", "wrong_format", id="IP address"),
     pytest.param("bob@bob@example.com", "wrong_format", id="two at signs"),
     pytest.param("bob @example.com", "wrong_format", id="space"),
-    pytest.param(" bob@example.com", "wrong_format", id="space first"),
-    pytest.param("bob@example.com\n", "wrong_format", id="newline last"),
+    pytest.param("bob@ example.com", "wrong_format", id="space after the at sign"),
+    pytest.param("bob@example.com\nBcc: eve@example.com", "wrong_format", id="newline"),
     pytest.param('"bob b"@example.com', "wrong_format", id="quoted"),
     pytest.param("=?utf-8?q?eve=40example.org=3E?=@example.com", "wrong_format", id="encoded word"),
     pytest.param("Bob <bob@example.com>", "wrong_format", id="with a name"),
@@ -132,6 +151,17 @@ REFUSED_PASSWORDS = [
     pytest.param(None, "null_not_allowed", id="null"),
     pytest.param(12345678, "wrong_type", id="number"),
     pytest.param(["q7!xZ v2"], "wrong_type", id="list"),
+]
+# Text around a name or an address that keyboards add, or that is copied from a page.
+SURROUNDINGS = [
+    pytest.param("{} ", id="space after"),
+    pytest.param(" {}", id="space before"),
+    pytest.param("\t{}\r\n", id="tab and line end"),
+    pytest.param("\N{NO-BREAK SPACE}{}\N{NARROW NO-BREAK SPACE}", id="no-break spaces"),
+    pytest.param("\N{IDEOGRAPHIC SPACE}{}\N{EM SPACE}", id="wide spaces"),
+    pytest.param("\N{ZERO WIDTH NO-BREAK SPACE}{}\N{ZERO WIDTH SPACE}", id="no width"),
+    pytest.param("\N{LEFT-TO-RIGHT EMBEDDING}{}\N{POP DIRECTIONAL FORMATTING} ", id="direction marks"),
+    pytest.param(f"{' ' * 300}{{}}{' ' * 300}", id="many spaces"),
 ]
 # The username and email address of the account bob.dylan.
 NAMES_FOR_PASSWORDS = [
@@ -261,6 +291,33 @@ class TestCreateUser:
 
         assert sign_in(client, "bob", "é" * 8).status_code == 200
 
+    @pytest.mark.parametrize("surrounded", SURROUNDINGS)
+    def test_ignores_white_space_around_username_and_address(
+        self, client: ContractClient, surrounded: str
+    ) -> None:
+        names = {"username": surrounded.format("bob"), "email": surrounded.format("bob@example.com")}
+
+        response = client.post("/users", json=registration(**names))
+
+        assert response.status_code == 201
+        assert (response.json["username"], response.json["email"]) == ("bob", "bob@example.com")
+        again = client.post("/users", json=registration(email="b@example.com", username=names["username"]))
+        assert (again.status_code, errors_of(again)) == (409, [("/username", "already_taken")])
+
+    def test_keeps_white_space_around_the_password(self, client: ContractClient) -> None:
+        client.post("/users", json=registration(password=f" {PASSWORD} "))
+
+        assert sign_in(client, "bob", PASSWORD).status_code == 401
+        assert sign_in(client, "bob", f" {PASSWORD} ").status_code == 200
+
+    def test_refuses_white_space_within_a_long_username_quickly(self, client: ContractClient) -> None:
+        began = perf_counter()
+
+        response = client.post("/users", json=registration(username=f"bob{' ' * 60_000}dylan"))
+
+        assert errors_of(response) == [("/username", "too_long")]
+        assert perf_counter() - began < 5
+
     @on_sqlite
     @pytest.mark.parametrize(("username", "code"), REFUSED_USERNAMES)
     def test_refuses_an_invalid_username(self, client: ContractClient, username: Any, code: str) -> None:
@@ -269,6 +326,36 @@ class TestCreateUser:
         assert response.status_code == 422
         assert errors_of(response) == [("/username", code)]
         assert usernames(client) == []
+
+    @pytest.mark.parametrize(
+        ("environment", "domains", "statuses"),
+        [
+            pytest.param("development", "", [201, 201, 422, 422], id="in development"),
+            pytest.param("development", "corp.local", [201, 422, 201, 422], id="of one private network"),
+            pytest.param("production", "", [201, 422, 422, 422], id="in production"),
+            pytest.param("production", "Local, intranet", [201, 422, 201, 201], id="of private networks"),
+        ],
+    )
+    def test_accepts_the_addresses_that_the_setting_allows(
+        self,
+        app: Flask,
+        new_app: Callable[..., Flask],
+        environment: str,
+        domains: str,
+        statuses: list[int],
+    ) -> None:
+        settings = {"ENVIRONMENT": environment, "PRIVATE_EMAIL_DOMAINS": domains}
+        limited = ContractClient(new_app(app.config["DATABASE_URL"], **settings))
+
+        responses = [
+            limited.post("/users", json=registration(username=f"bob{number}", email=f"bob@{domain}"))
+            for number, domain in enumerate(["example.com", "a.test", "mail.corp.local", "intranet"])
+        ]
+
+        assert [response.status_code for response in responses] == statuses
+        # Another application of the same process is not affected.
+        response = ContractClient(app).post("/users", json=registration(email="rob@a.test"))
+        assert response.status_code == 201
 
     def test_refuses_every_reserved_username(self, client: ContractClient) -> None:
         codes = {
@@ -413,6 +500,7 @@ class TestListUsers:
             pytest.param("z" * 64, ["z" * 64], id="64"),
             pytest.param("é", [], id="character outside ASCII"),
             pytest.param("bob@example.com", [], id="email address"),
+            pytest.param("\N{NO-BREAK SPACE}anna ", ["ANNA"], id="white space around"),
         ],
     )
     def test_finds_usernames_by_prefix(
@@ -625,6 +713,49 @@ class TestUpdateAccount:
 
         assert response.status_code == 200
         assert client.get(f"/users/{username}").json["username"] == username
+
+    @pytest.mark.parametrize("surrounded", SURROUNDINGS)
+    def test_ignores_white_space_around_username_and_address(
+        self, client: ContractClient, make: Factory, surrounded: str
+    ) -> None:
+        ann = make.user("ann")
+        sent = {"username": surrounded.format("cleo"), "email": surrounded.format("cleo@example.com")}
+
+        response = client.patch("/me", json={**sent, "current_password": PASSWORD}, headers=ann.signed_in)
+
+        assert response.status_code == 200
+        assert (response.json["username"], response.json["email"]) == ("cleo", "cleo@example.com")
+
+    @pytest.mark.parametrize("username", ["ann.", "ann--b", "Mods", "no_reply"])
+    @pytest.mark.parametrize("in_case", [str, str.upper])
+    def test_accepts_the_present_username_and_address_that_a_new_user_could_not_have(
+        self, client: ContractClient, make: Factory, username: str, in_case: Callable[[str], str]
+    ) -> None:
+        ann = make.user(username, email="ann@corp.local")
+        sent = {"username": in_case(username), "email": "Ann@corp.local", "about": "Hello."}
+
+        response = client.patch("/me", json={**sent, "current_password": PASSWORD}, headers=ann.signed_in)
+
+        assert response.status_code == 200
+        assert sent.items() <= account_of(client, ann).items()
+        assert client.get(f"/users/{username}").json["id"] == ann.id
+        assert sign_in(client, username).status_code == 200
+        assert sign_in(client, "ann@corp.local").status_code == 200
+
+    def test_applies_the_rules_to_a_different_username_and_address(
+        self, client: ContractClient, make: Factory
+    ) -> None:
+        ann = make.user("ann.", email="ann@corp.local")
+        make.user("bob.")
+
+        sent = {"username": "ann_", "email": "bob@corp.local", "current_password": PASSWORD}
+        refused = client.patch("/me", json=sent, headers=ann.signed_in)
+        away = client.patch("/me", json={"username": "ann"}, headers=ann.signed_in)
+        back = client.patch("/me", json={"username": "ann."}, headers=ann.signed_in)
+
+        assert sorted(errors_of(refused)) == [("/email", "wrong_format"), ("/username", "wrong_format")]
+        assert away.status_code == 200
+        assert errors_of(back) == [("/username", "wrong_format")]
 
     @pytest.mark.parametrize(("about", "stored"), ACCEPTED_ABOUTS)
     def test_stores_the_self_description(
