@@ -6,12 +6,13 @@ from sqlalchemy import exists
 
 from api.models import Entity, Like, Post
 from api.rendering import PageQuery, page_of
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag
+from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, MultilineText, Text, ViewerFlag
 from api.users.schemas import AuthorSchema
 from api.web.converters import LARGEST_ID
 
 BODY = {
-    "description": "The text: 1 to 140 code points after NFC normalization, not blank.",
+    "description": "The text: 1 to 140 code points after NFC normalization, not blank. Line ends are LF; "
+    "CRLF, CR, U+2028 and U+2029 become LF before the text is counted.",
     "minLength": 1,
     "example": "The first snowdrops are out. #garden",
 }
@@ -142,7 +143,7 @@ class PostCreateSchema(BaseSchema):
     class Meta:
         model = Post
 
-    body = auto_field(required=True, metadata=BODY)
+    body = auto_field(field_class=MultilineText, required=True, metadata=BODY)
     in_reply_to_id = auto_field(
         required=False,
         allow_none=False,
@@ -157,7 +158,7 @@ class PostUpdateSchema(BaseSchema):
     class Meta:
         model = Post
 
-    body = auto_field(required=False, metadata=BODY)
+    body = auto_field(field_class=MultilineText, required=False, metadata=BODY)
 
 
 class PostQuery(PageQuery):

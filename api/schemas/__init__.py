@@ -2,7 +2,15 @@
 
 from api.schemas.base import BaseSchema, QuerySchema
 from api.schemas.context import VIEWER_ID, VIEWER_SESSION_ID, Context
-from api.schemas.fields import ETag, Expandable, Integer, Text, UTCDateTimeField, ViewerFlag
+from api.schemas.fields import (
+    ETag,
+    Expandable,
+    Integer,
+    MultilineText,
+    Text,
+    UTCDateTimeField,
+    ViewerFlag,
+)
 from api.schemas.messages import invalid
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "ETag",
     "Expandable",
     "Integer",
+    "MultilineText",
     "QuerySchema",
     "Text",
     "UTCDateTimeField",

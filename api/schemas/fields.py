@@ -20,6 +20,8 @@ from api.schemas.messages import invalid
 DIGEST_LENGTH = 24
 INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # General categories: control, format, separators.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# U+0085 (next line) is not one: in JSON it is a wrongly decoded ellipsis of Windows-1252.
+LINE_END = re.compile("\r\n|[\r\u2028\u2029]")
 
 
 class Text(fields.String):
@@ -52,6 +54,15 @@ class Text(fields.String):
         if not self.blank and all(unicodedata.category(character) in INVISIBLE for character in text):
             raise invalid("blank", "Must not be blank.")
         return text
+
+
+class MultilineText(Text):
+    """Text of several lines. All line ends become LF, before the length is checked."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        if isinstance(value, str):
+            value = LINE_END.sub("\n", value)
+        return super()._deserialize(value, *args, **kwargs)
 
 
 def normalized_email(text: str) -> str | None:

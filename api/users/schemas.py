@@ -11,7 +11,16 @@ from sqlalchemy import exists
 from api.auth.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
 from api.models import Follow, User
 from api.rendering import PageQuery
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, ViewerFlag, invalid
+from api.schemas import (
+    VIEWER_ID,
+    BaseSchema,
+    ETag,
+    Expandable,
+    MultilineText,
+    Text,
+    ViewerFlag,
+    invalid,
+)
 from api.schemas.fields import normalized_email
 
 # Words that occur in URLs, and those that suggest a role in the service.
@@ -24,7 +33,8 @@ RESERVED_USERNAMES = frozenset(
     "webmaster".split()
 )
 ABOUT = {
-    "description": "Self-description: up to 280 code points after NFC normalization; may be empty.",
+    "description": "Self-description: up to 280 code points after NFC normalization; may be empty. Line ends "
+    "are LF; CRLF, CR, U+2028 and U+2029 become LF before the text is counted.",
     "example": "Botanist. Rain or shine.",
 }
 
@@ -217,7 +227,7 @@ class UserCreateSchema(BaseSchema):
     username = auto_field(field_class=Username, required=True)
     email = auto_field(field_class=Email, required=True)
     password = NewPassword(required=True)
-    about = auto_field(blank=True, required=False, metadata=ABOUT)
+    about = auto_field(field_class=MultilineText, blank=True, required=False, metadata=ABOUT)
 
     @validates_schema
     def _check_password(self, fields: Mapping[str, str], **_kwargs: Any) -> None:
@@ -232,7 +242,7 @@ class AccountUpdateSchema(BaseSchema):
 
     username = auto_field(field_class=Username, required=False)
     email = auto_field(field_class=Email, required=False)
-    about = auto_field(blank=True, required=False, metadata=ABOUT)
+    about = auto_field(field_class=MultilineText, blank=True, required=False, metadata=ABOUT)
     current_password = Password(
         metadata={"description": "Your current password; required to change the email address."}
     )
