@@ -42,7 +42,7 @@ class PostViewerSchema(BaseSchema):
 
 
 class EntitySchema(BaseSchema):
-    """A hashtag, or the mention of a user, in a post's text."""
+    """A URL, a hashtag, or the mention of a user, in a post's text."""
 
     class Meta:
         model = Entity
@@ -59,7 +59,7 @@ class EntitySchema(BaseSchema):
     tag = auto_field(
         required=True,
         metadata={
-            "description": "The value for `GET /posts?tag=`; null for a mention.",
+            "description": "The value for `GET /posts?tag=`; null for a mention or URL.",
             "example": "garden",
         },
     )
@@ -68,7 +68,17 @@ class EntitySchema(BaseSchema):
         dump_default=None,
         required=True,
         allow_none=True,
-        metadata={"description": "The user's current username; null for a hashtag.", "example": None},
+        metadata={"description": "The user's current username; null for a hashtag or URL.", "example": None},
+    )
+    url = auto_field(
+        required=True,
+        metadata={
+            "description": "The URI to link to, with the scheme `http` or `https`: what the text says, with "
+            "`https://` if it has no scheme, an internationalized domain in its ASCII form, and other "
+            "characters percent-encoded. Null for a hashtag or mention.",
+            "format": "uri",
+            "example": None,
+        },
     )
 
 
@@ -105,7 +115,10 @@ class PostSchema(BaseSchema):
     entities = fields.List(
         fields.Nested(EntitySchema()),
         required=True,
-        metadata={"description": "The hashtags and mentions in the text, in their order."},
+        metadata={
+            "description": "The URLs, hashtags and mentions in the text, in their order. They "
+            "do not overlap; nothing within a URL or an email address is one."
+        },
     )
     etag = ETag()
     counts = Expandable(PostCountsSchema(), metadata={"description": "Null without `expand=counts`."})
@@ -182,7 +195,8 @@ class PostQuery(PageQuery):
     tag = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with this hashtag, regardless of case and accents; `#` is optional.",
+            "description": "Only posts with this hashtag, regardless of case, accents and joiners "
+            "(U+200C, U+200D); `#` is optional.",
             "example": "garden",
         },
     )
