@@ -381,7 +381,7 @@ class TestText:
             pytest.param({}, "wrong_type", id="object"),
             pytest.param("a\0b", "control_character", id="NUL"),
             pytest.param("a\x1b[2Jb", "control_character", id="escape"),
-            pytest.param("a\rb", "control_character", id="carriage return"),
+            pytest.param("a\fb", "control_character", id="form feed"),
             pytest.param("a\x85b", "control_character", id="C1 control character"),
             pytest.param("é" * 10_000, "too_long", id="long"),
         ],

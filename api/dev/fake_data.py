@@ -17,7 +17,7 @@ Pair: TypeAlias = tuple[int, int]
 # All users register in the first weeks of one year. Everything else follows in the rest of it.
 YEAR, REGISTRATION = timedelta(days=365), timedelta(days=35)
 BODY_MAXIMUM = 140
-REPLY_SHARE, HASHTAG_SHARE, MENTION_SHARE = 0.2, 0.4, 0.1  # Of all posts.
+REPLY_SHARE, HASHTAG_SHARE, MENTION_SHARE, URL_SHARE = 0.2, 0.4, 0.1, 0.05  # Of all posts.
 REPLY_DISTANCE = 100  # A reply refers to one of this many posts before it.
 # A sentence in a fixed number of posts, so that benchmarks of the search have a rare word.
 RARE_SENTENCE, RARE_POSTS = "Look, a zeppelin!", 30
@@ -151,6 +151,8 @@ class FakeData:
         parts += [self._zipf(self._hashtags)] if self._random.random() < HASHTAG_SHARE else []
         if self._random.random() < MENTION_SHARE:
             parts.append(f"@{self.usernames[self._zipf(self._users)]}")
+        if self._random.random() < URL_SHARE:
+            parts.append(f"https://example.org/recipes/{self._random.randrange(10_000)}")
         body = ""
         for part in parts:
             if len(body) + len(part) <= BODY_MAXIMUM:

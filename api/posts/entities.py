@@ -1,21 +1,41 @@
-"""Finds the hashtags and mentions in the text of a post."""
+"""Finds the URLs, hashtags and mentions in the text of a post."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import regex
 
-from api.db.search_text import LETTERS, tag_of, words_of
+from api.db.search_text import LETTERS, TAG_JOINTS, tag_of, words_of
+from api.posts.links import UNSPACED, links_in
 
-# Not directly after a word, an address or another hashtag or mention.
-BOUNDARY = r"(?<![\p{L}\p{N}_#@&/]\p{M}*)"
-HASHTAG = regex.compile(rf"{BOUNDARY}[#\uff03](?!\p{{M}})([{LETTERS}_]*\p{{L}}[{LETTERS}_]*)")
-MENTION = regex.compile(rf"{BOUNDARY}@([A-Za-z][A-Za-z0-9_.-]{{2,63}}+)(?![{LETTERS}_@])")
+SIGNS = r"\#\uff03@\uff20&/"
+# A hashtag begins after anything but a word of a script with spaces, or another sign.
+HASHTAG_BOUNDARY = rf"(?<![[[\p{{L}}\p{{N}}]--{UNSPACED}]_{SIGNS}]\p{{M}}*)"
+# U+309B and U+309C are the voiced sound marks of kana.
+TAG_CHARACTER = rf"[{LETTERS}_\u309b\u309c]"
+# Joiners (U+200C, U+200D) are part of a word, and at its end too if they follow a virama.
+JOINERS = r"[\u200c\u200d]"
+JOINT = rf"(?:[\u301c\uff5e]+|[{TAG_JOINTS}]|{JOINERS}+)(?={TAG_CHARACTER})|(?<=\p{{ccc=9}}){JOINERS}"
+HASHTAG = regex.compile(
+    rf"""
+    {HASHTAG_BOUNDARY} [\#\uff03\ufe5f] (?!\p{{M}})(?={TAG_CHARACTER})
+    ( (?:[{TAG_CHARACTER}--\p{{L}}]|{JOINT})*+ \p{{L}} (?:{TAG_CHARACTER}|{JOINT})*+ )
+    """,
+    regex.VERSION1 | regex.VERBOSE,
+)
+# Usernames are ASCII: a letter of another script than Latin ends them, as in @annさん.
+MENTION = regex.compile(
+    rf"""
+    (?<![\p{{Latin}}\p{{N}}_{SIGNS}]\p{{M}}*) [@\uff20\ufe6b]
+    ([A-Za-z][A-Za-z0-9_.-]{{2,63}}+) (?![\p{{Latin}}\p{{M}}\p{{N}}_@\uff20])
+    """,
+    regex.VERSION1 | regex.VERBOSE,
+)
 
 
 def usernames_in(text: str) -> set[str]:
     """Return the usernames that may be mentioned in a text, in lower case."""
-    return {name for found in MENTION.finditer(text) for name in _candidates(found[1])}
+    return {name for found in MENTION.finditer(_without_links(text)) for name in _candidates(found[1])}
 
 
 def entities_in(text: str, user_ids: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -24,8 +44,12 @@ def entities_in(text: str, user_ids: Mapping[str, int]) -> list[dict[str, Any]]:
     `user_ids` has the ids of existing users, by the names that `usernames_in` returns. If several candidates
     exist because punctuation follows a username, the longest one is mentioned.
     """
-    found: list[tuple[int, int, str | None, int | None]] = [
-        (*hashtag.span(), tag_of(hashtag[1]), None)
+    found: list[tuple[int, int, str, str | int]] = [
+        (link.start, link.end, "url", link.url) for link in links_in(text) if link.url is not None
+    ]
+    text = _without_links(text)
+    found += [
+        (*hashtag.span(), "tag", tag_of(hashtag[1]))
         for hashtag in HASHTAG.finditer(text)
         if words_of(hashtag[1])
     ]
@@ -33,14 +57,22 @@ def entities_in(text: str, user_ids: Mapping[str, int]) -> list[dict[str, Any]]:
         username = next((name for name in _candidates(mention[1]) if name in user_ids), None)
         if username is not None:
             start = mention.start()
-            found.append((start, start + 1 + len(username), None, user_ids[username]))
-    seen: set[str | int | None] = set()
+            found.append((start, start + 1 + len(username), "user_id", user_ids[username]))
+    seen: set[tuple[str, str | int]] = set()
     entities = []
-    for start, end, tag, user_id in sorted(found):
-        is_repeat = (tag or user_id) in seen
-        entities.append({"start": start, "end": end, "tag": tag, "user_id": user_id, "is_repeat": is_repeat})
-        seen.add(tag or user_id)
+    for start, end, kind, target in sorted(found):
+        targets = {"tag": None, "user_id": None, "url": None, kind: target}
+        is_repeat = (kind, target) in seen
+        entities.append({"start": start, "end": end, **targets, "is_repeat": is_repeat})
+        seen.add((kind, target))
     return entities
+
+
+def _without_links(text: str) -> str:
+    """Return a text with slashes in place of URLs and email addresses, so that positions are the same."""
+    for link in links_in(text):
+        text = text[: link.start] + "/" * (link.end - link.start) + text[link.end :]
+    return text
 
 
 def _candidates(text: str) -> Iterator[str]:

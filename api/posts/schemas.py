@@ -6,12 +6,22 @@ from sqlalchemy import exists
 
 from api.models import Entity, Like, Post
 from api.rendering import PageQuery, page_of
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, TrimmedText, ViewerFlag
+from api.schemas import (
+    VIEWER_ID,
+    BaseSchema,
+    ETag,
+    Expandable,
+    MultilineText,
+    Text,
+    TrimmedText,
+    ViewerFlag,
+)
 from api.users.schemas import AuthorSchema
 from api.web.converters import LARGEST_ID
 
 BODY = {
-    "description": "The text: 1 to 140 code points after NFC normalization, not blank.",
+    "description": "The text: 1 to 140 code points after NFC normalization, not blank. Line ends are LF; "
+    "CRLF, CR, U+2028 and U+2029 become LF before the text is counted.",
     "minLength": 1,
     "example": "The first snowdrops are out. #garden",
 }
@@ -41,7 +51,7 @@ class PostViewerSchema(BaseSchema):
 
 
 class EntitySchema(BaseSchema):
-    """A hashtag, or the mention of a user, in a post's text."""
+    """A URL, a hashtag, or the mention of a user, in a post's text."""
 
     class Meta:
         model = Entity
@@ -58,7 +68,7 @@ class EntitySchema(BaseSchema):
     tag = auto_field(
         required=True,
         metadata={
-            "description": "The value for `GET /posts?tag=`; null for a mention.",
+            "description": "The value for `GET /posts?tag=`; null for a mention or URL.",
             "example": "garden",
         },
     )
@@ -67,7 +77,17 @@ class EntitySchema(BaseSchema):
         dump_default=None,
         required=True,
         allow_none=True,
-        metadata={"description": "The user's current username; null for a hashtag.", "example": None},
+        metadata={"description": "The user's current username; null for a hashtag or URL.", "example": None},
+    )
+    url = auto_field(
+        required=True,
+        metadata={
+            "description": "The URI to link to, with the scheme `http` or `https`: what the text says, with "
+            "`https://` if it has no scheme, an internationalized domain in its ASCII form, and other "
+            "characters percent-encoded. Null for a hashtag or mention.",
+            "format": "uri",
+            "example": None,
+        },
     )
 
 
@@ -104,7 +124,10 @@ class PostSchema(BaseSchema):
     entities = fields.List(
         fields.Nested(EntitySchema()),
         required=True,
-        metadata={"description": "The hashtags and mentions in the text, in their order."},
+        metadata={
+            "description": "The URLs, hashtags and mentions in the text, in their order. They "
+            "do not overlap; nothing within a URL or an email address is one."
+        },
     )
     etag = ETag()
     counts = Expandable(PostCountsSchema(), metadata={"description": "Null without `expand=counts`."})
@@ -142,7 +165,7 @@ class PostCreateSchema(BaseSchema):
     class Meta:
         model = Post
 
-    body = auto_field(required=True, metadata=BODY)
+    body = auto_field(field_class=MultilineText, required=True, metadata=BODY)
     in_reply_to_id = auto_field(
         required=False,
         allow_none=False,
@@ -157,7 +180,7 @@ class PostUpdateSchema(BaseSchema):
     class Meta:
         model = Post
 
-    body = auto_field(required=False, metadata=BODY)
+    body = auto_field(field_class=MultilineText, required=False, metadata=BODY)
 
 
 class PostQuery(PageQuery):
@@ -182,7 +205,8 @@ class PostQuery(PageQuery):
     tag = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with this hashtag, regardless of case and accents; `#` is optional.",
+            "description": "Only posts with this hashtag, regardless of case, accents and joiners "
+            "(U+200C, U+200D); `#` is optional.",
             "example": "garden",
         },
     )

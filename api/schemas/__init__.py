@@ -2,7 +2,16 @@
 
 from api.schemas.base import BaseSchema, QuerySchema
 from api.schemas.context import VIEWER_ID, VIEWER_SESSION_ID, Context
-from api.schemas.fields import ETag, Expandable, Integer, Text, TrimmedText, UTCDateTimeField, ViewerFlag
+from api.schemas.fields import (
+    ETag,
+    Expandable,
+    Integer,
+    MultilineText,
+    Text,
+    TrimmedText,
+    UTCDateTimeField,
+    ViewerFlag,
+)
 from api.schemas.messages import invalid
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "ETag",
     "Expandable",
     "Integer",
+    "MultilineText",
     "QuerySchema",
     "Text",
     "TrimmedText",

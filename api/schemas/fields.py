@@ -22,6 +22,8 @@ DIGEST_LENGTH = 24
 PUBLIC_SUFFIX = ".example.com"
 INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # General categories: control, format, separators.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# U+0085 (next line) is not one: in JSON it is a wrongly decoded ellipsis of Windows-1252.
+LINE_END = re.compile("\r\n|[\r\u2028\u2029]")
 # From the first to the last character that is neither white space nor invisible.
 VISIBLE = regex.compile(
     r"[^\p{White_Space}\p{Default_Ignorable_Code_Point}]"
@@ -60,6 +62,15 @@ class Text(fields.String):
         if not self.blank and all(unicodedata.category(character) in INVISIBLE for character in text):
             raise invalid("blank", "Must not be blank.")
         return text
+
+
+class MultilineText(Text):
+    """Text of several lines. All line ends become LF, before the length is checked."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        if isinstance(value, str):
+            value = LINE_END.sub("\n", value)
+        return super()._deserialize(value, *args, **kwargs)
 
 
 class TrimmedText(Text):

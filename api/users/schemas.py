@@ -14,7 +14,17 @@ from api.auth.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
 from api.db.folding import folded
 from api.models import Follow, User
 from api.rendering import PageQuery
-from api.schemas import VIEWER_ID, BaseSchema, ETag, Expandable, Text, TrimmedText, ViewerFlag, invalid
+from api.schemas import (
+    VIEWER_ID,
+    BaseSchema,
+    ETag,
+    Expandable,
+    MultilineText,
+    Text,
+    TrimmedText,
+    ViewerFlag,
+    invalid,
+)
 from api.schemas.fields import has_public_domain, normalized_email
 
 # Words that occur in URLs, that suggest a role in the service, or that mail servers use (RFC 2142).
@@ -33,7 +43,8 @@ TRIMMED = (
     "Default_Ignorable_Code_Point."
 )
 ABOUT = {
-    "description": "Self-description: up to 280 code points after NFC normalization; may be empty.",
+    "description": "Self-description: up to 280 code points after NFC normalization; may be empty. Line ends "
+    "are LF; CRLF, CR, U+2028 and U+2029 become LF before the text is counted.",
     "example": "Botanist. Rain or shine.",
 }
 
@@ -269,7 +280,7 @@ class UserCreateSchema(BaseSchema):
     username = auto_field(field_class=NewUsername, required=True)
     email = auto_field(field_class=NewEmail, required=True)
     password = NewPassword(required=True)
-    about = auto_field(blank=True, required=False, metadata=ABOUT)
+    about = auto_field(field_class=MultilineText, blank=True, required=False, metadata=ABOUT)
 
     @validates_schema
     def _check_password(self, fields: Mapping[str, str], **_kwargs: Any) -> None:
@@ -291,7 +302,7 @@ class AccountUpdateSchema(BaseSchema):
             f"{TRIMMED}"
         },
     )
-    about = auto_field(blank=True, required=False, metadata=ABOUT)
+    about = auto_field(field_class=MultilineText, blank=True, required=False, metadata=ABOUT)
     current_password = Password(
         metadata={"description": "Your current password; required to change the email address."}
     )

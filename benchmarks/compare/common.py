@@ -25,7 +25,8 @@ LAST_ID = 2**63 - 1
 if ON_POSTGRESQL:
     _ENTITIES = """
         SELECT coalesce(CAST(json_agg(json_build_object('start', start, 'end', "end", 'tag', tag, 'username',
-            (SELECT username FROM users WHERE users.id = entities.user_id)) ORDER BY start) AS text), '[]')
+            (SELECT username FROM users WHERE users.id = entities.user_id), 'url', url)
+            ORDER BY start) AS text), '[]')
         FROM entities WHERE post_id = posts.id
     """
     _WORDS = "CAST(CAST(:words AS text) AS tsvector)"
@@ -34,7 +35,7 @@ else:
     _ENTITIES = """
         SELECT json_group_array(json(entity)) FROM (
             SELECT json_object('start', start, 'end', "end", 'tag', tag, 'username',
-                (SELECT username FROM users WHERE users.id = entities.user_id)) AS entity
+                (SELECT username FROM users WHERE users.id = entities.user_id), 'url', url) AS entity
             FROM entities WHERE post_id = posts.id ORDER BY start)
     """
     _WORDS = ":words"
@@ -64,8 +65,8 @@ INSERT_POST = f"""
     VALUES (:body, {_WORDS}, :now, :user_id, false, 1) RETURNING id
 """
 INSERT_ENTITY = """
-    INSERT INTO entities (post_id, start, "end", tag, user_id, is_repeat)
-    VALUES (:post_id, :start, :end, :tag, :user_id, :is_repeat)
+    INSERT INTO entities (post_id, start, "end", tag, user_id, url, is_repeat)
+    VALUES (:post_id, :start, :end, :tag, :user_id, :url, :is_repeat)
 """
 
 
@@ -96,7 +97,7 @@ def names_parameter(names: list[str]) -> Any:
 
 
 def entities_of(body: str, user_ids: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return the hashtags and mentions of a text: the columns of `entities` without the post."""
+    """Return the entities of a text: the columns of `entities` without the post."""
     return entities_in(body, user_ids)
 
 

@@ -115,6 +115,7 @@ class Entity(models.Model):
     end = models.IntegerField()
     tag = models.CharField(max_length=140, null=True)
     user = models.ForeignKey(User, models.CASCADE, null=True)
+    url = models.CharField(max_length=2_048, null=True)
     is_repeat = models.BooleanField()
 
     class Meta:
@@ -177,7 +178,7 @@ class EntitySerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Entity
-        fields = ["start", "end", "tag", "username"]
+        fields = ["start", "end", "tag", "username", "url"]
 
 
 class PostSerializer(serializers.ModelSerializer):

@@ -73,6 +73,7 @@ class Entity(SQLModel, table=True):
     end: int
     tag: str | None = None
     user_id: int | None = Field(default=None, foreign_key="users.id")
+    url: str | None = None
     is_repeat: bool
 
     user: User | None = Relationship()
@@ -113,6 +114,7 @@ class EntityPublic(SQLModel):
     end: int
     tag: str | None
     username: str | None
+    url: str | None
 
 
 class PostPublic(SQLModel):

@@ -221,7 +221,9 @@ class TestSeed:
         user_ids = {name: user_id for user_id, name in rows_of(seeded, select(User.id, User.username))}
         all_entities: list[dict[str, Any]] = []
         for post_id, body in rows_of(seeded, select(Post.id, Post.body)):
-            columns = select(Entity.start, Entity.end, Entity.tag, Entity.user_id, Entity.is_repeat)
+            columns = select(
+                Entity.start, Entity.end, Entity.tag, Entity.user_id, Entity.url, Entity.is_repeat
+            )
             stored = rows_of(seeded, columns.where(Entity.post_id == post_id).order_by(Entity.start))
             entities = [row._asdict() for row in stored]
             assert entities == entities_in(body, user_ids)

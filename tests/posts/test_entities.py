@@ -1,4 +1,4 @@
-"""Hashtags and mentions: in the representation of a post, and as filters of lists."""
+"""URLs, hashtags and mentions: in the representation of a post, and as filters of lists."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from api.db import FOR_NO_KEY_UPDATE, db
+from api.models import Entity, Post
+from api.posts.writing import rebuild_entities
 from tests.support.concurrency import TRANSACTION_BEGUN, concurrently, during_request
 from tests.support.contract import ContractClient
 from tests.support.factories import Account, Factory
@@ -32,9 +35,12 @@ def edit(client: ContractClient, author: Account, post_id: int, **changes: str) 
 
 
 def covered(post: Any) -> list[tuple[str, str]]:
-    """Return the text that each entity of a post covers, with its tag or username."""
+    """Return the text that each entity of a post covers, with its tag, username or URL."""
     return [
-        (post["body"][entity["start"] : entity["end"]], entity["tag"] or entity["username"])
+        (
+            post["body"][entity["start"] : entity["end"]],
+            entity["tag"] or entity["username"] or entity["url"],
+        )
         for entity in post["entities"]
     ]
 
@@ -44,6 +50,13 @@ def bodies(client: ContractClient, **query: str) -> list[str]:
     response = client.get("/posts", query_string=query)
     assert response.status_code == 200, response.text
     return [post["body"] for post in response.json["items"]]
+
+
+def rebuild(app: Flask, post_id: int) -> None:
+    """Rebuild the entities of a post."""
+    with app.app_context():
+        rebuild_entities(db.get_or_404(Post, post_id, **FOR_NO_KEY_UPDATE))
+        db.session.commit()
 
 
 @pytest.fixture
@@ -62,18 +75,19 @@ class TestEntities:
     def test_are_listed_in_the_order_of_the_text(
         self, client: ContractClient, ann: Account, bob: Account
     ) -> None:
-        post = publish(client, ann, "\N{OWL}\N{OWL} @bob saw #Schnee.")
+        post = publish(client, ann, "\N{OWL}\N{OWL} @bob saw #Schnee, see example.com.")
 
         assert post["entities"] == [
-            {"start": 3, "end": 7, "tag": None, "username": bob.username},
-            {"start": 12, "end": 19, "tag": "schnee", "username": None},
+            {"start": 3, "end": 7, "tag": None, "username": bob.username, "url": None},
+            {"start": 12, "end": 19, "tag": "schnee", "username": None, "url": None},
+            {"start": 25, "end": 36, "tag": None, "username": None, "url": "https://example.com"},
         ]
 
     def test_are_the_same_in_all_lists(self, client: ContractClient, ann: Account) -> None:
-        post = publish(client, ann, "#snow and #ice for @ann")
+        post = publish(client, ann, "#snow and #ice for @ann: https://example.com/#snow")
 
         path = f"/posts/{post['id']}"
-        assert len(post["entities"]) == 3
+        assert len(post["entities"]) == 4
         assert client.get(path).json == post
         assert client.get(f"{path}/thread").json["post"] == post
         for listed in ("/posts", "/users/ann/posts", "/feed", "/posts?tag=snow", "/posts?mentions=ann"):
@@ -89,7 +103,26 @@ class TestEntities:
                 "#cafe\N{COMBINING ACUTE ACCENT} @bob", [("#café", "cafe"), ("@bob", "Bob")], id="NFC"
             ),
             pytest.param("\N{FULLWIDTH NUMBER SIGN}東京 #7", [("\uff03東京", "東京")], id="fullwidth sign"),
-            pytest.param("a#b https://c.org/#d ##e", [], id="no hashtags"),
+            pytest.param("a#b ##e", [], id="no hashtags"),
+            pytest.param(
+                "See https://en.example/wiki/Oracle_America,_Inc.#Decision (c.org/@ann).",
+                [
+                    ("https://en.example/wiki/Oracle_America,_Inc.#Decision",) * 2,
+                    ("c.org/@ann", "https://c.org/@ann"),
+                ],
+                id="URLs",
+            ),
+            pytest.param(
+                "https://\N{OWL}.example https://é.example/\N{OWL} ftp://é.example/#a",
+                [("https://é.example/\N{OWL}", "https://xn--9ca.example/%F0%9F%A6%89")],
+                id="URL with characters beyond ASCII",
+            ),
+            pytest.param(
+                "http://a.b/" + "\N{OWL}" * 129,
+                [("http://a.b/" + "\N{OWL}" * 129, "http://a.b/" + "%F0%9F%A6%89" * 129)],
+                id="longest URL",
+            ),
+            pytest.param("今日は#雪 @bobさん", [("#雪", "雪"), ("@bob", "Bob")], id="without spaces"),
             pytest.param(
                 "#snow #SNOW #snow",
                 [("#snow", "snow"), ("#SNOW", "snow"), ("#snow", "snow")],
@@ -198,6 +231,15 @@ class TestEntities:
 
         assert again == post
 
+    def test_have_the_url_of_the_edited_text(self, client: ContractClient, ann: Account) -> None:
+        post = publish(client, ann, "https://example.com/#snow")
+
+        edited = edit(client, ann, post["id"], body="#snow https://example.com/b")
+
+        assert covered(edited) == [("#snow", "snow"), ("https://example.com/b",) * 2]
+        assert client.get(f"/posts/{post['id']}").json == edited
+        assert bodies(client, tag="snow") == [edited["body"]]
+
     def test_are_removed_if_the_new_text_has_none(self, client: ContractClient, ann: Account) -> None:
         post = publish(client, ann, "#snow")
 
@@ -268,6 +310,70 @@ class TestEntities:
         assert statuses == [201] * 4 + [204] * 4
         assert [post["entities"] for post in client.get("/posts").json["items"]] == [[]] * 4
 
+    def test_are_rebuilt_with_the_users_that_were_mentioned(
+        self, app: Flask, client: ContractClient, make: Factory, ann: Account, bob: Account
+    ) -> None:
+        body = "@Bob @bobさん @cleo #snow a.com https://b.com/?u=@ann#ice"
+        post_id = make.post(ann, body)
+        make.user("cleo")
+        make.mention(post_id, bob)
+        with app.app_context():
+            # As before URLs were entities.
+            for text, tag, user_id in [
+                ("#snow", "snow", None),
+                ("@ann", None, ann.id),
+                ("#ice", "ice", None),
+            ]:
+                start = body.index(text)
+                place = {"post_id": post_id, "start": start, "end": start + len(text)}
+                db.session.add(Entity(**place, tag=tag, user_id=user_id, is_repeat=False))
+            db.session.commit()
+        client.patch("/me", json={"username": "Robert"}, headers=bob.signed_in)
+        make.user("bob", email="bob.2@example.com")
+
+        rebuild(app, post_id)
+
+        assert covered(client.get(f"/posts/{post_id}").json) == [
+            ("@Bob", "Robert"),
+            ("@bob", "Robert"),
+            ("#snow", "snow"),
+            ("a.com", "https://a.com"),
+            ("https://b.com/?u=@ann#ice",) * 2,
+        ]
+        assert [bodies(client, tag=tag) for tag in ("snow", "ice")] == [[body], []]
+        assert [bodies(client, mentions=name) for name in ("robert", "bob", "cleo", "ann")] == [
+            [body],
+            [],
+            [],
+            [],
+        ]
+
+    def test_are_unchanged_if_they_are_rebuilt(
+        self, app: Flask, client: ContractClient, ann: Account, bob: Account
+    ) -> None:
+        post = publish(client, ann, f"#snow @{bob.username} https://example.com @ANN #snow")
+
+        rebuild(app, post["id"])
+
+        assert client.get(f"/posts/{post['id']}").json == post
+
+    # On SQLite a transaction that writes blocks all other writers.
+    @pytest.mark.parametrize("migrated_app", ["postgresql"], indirect=True)
+    def test_are_rebuilt_without_a_user_who_is_deleted_meanwhile(
+        self, app: Flask, client: ContractClient, ann: Account, bob: Account
+    ) -> None:
+        post = publish(client, ann, f"@{bob.username} #snow")
+
+        with app.app_context():
+            stored = db.session.get(Post, post["id"])
+            assert stored is not None
+            assert len(stored.entities) == 2
+            ContractClient(app).delete("/me", json={"password": bob.password}, headers=bob.signed_in)
+            rebuild_entities(stored)
+            db.session.commit()
+
+        assert covered(client.get(f"/posts/{post['id']}").json) == [("#snow", "snow")]
+
 
 class TestListByTag:
     @pytest.mark.parametrize(
@@ -289,6 +395,26 @@ class TestListByTag:
         publish(client, bob, "#garten_")
 
         assert bodies(client, tag=tag) == ["#Gärten #garten #GARTEN", "#garten"]
+
+    @pytest.mark.parametrize(
+        ("typed", "others"),
+        [
+            pytest.param("می\u200cخواهم", ["میخواهم"], id="joiner"),
+            pytest.param("ന്\u200d", ["ന്"], id="joiner at the end"),
+            pytest.param("メ〜テレ", ["メ～テレ"], id="wave dash"),
+            pytest.param("メ～テレ", ["メ〜テレ"], id="fullwidth tilde"),
+            pytest.param("楽しい〜", ["楽しい", "楽しい～"], id="wave dash at the end"),
+            pytest.param("ジョン・レノン", ["ｼﾞｮﾝ･ﾚﾉﾝ"], id="katakana middle dot"),
+            pytest.param("paral·lel", ["PARAL·LEL"], id="middle dot"),
+        ],
+    )
+    def test_finds_a_tag_as_it_was_typed(
+        self, client: ContractClient, ann: Account, typed: str, others: list[str]
+    ) -> None:
+        post = publish(client, ann, f"#{typed}")
+
+        for tag in [typed, f"#{typed}", post["entities"][0]["tag"], *others]:
+            assert bodies(client, tag=tag) == [f"#{typed}"]
 
     @pytest.mark.parametrize("tag", ["gart", "garten*", "@ann", "ann", "%", "#", "##garten", "'", '"', "7"])
     def test_is_empty_for_an_unknown_tag(self, client: ContractClient, ann: Account, tag: str) -> None:

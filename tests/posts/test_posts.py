@@ -33,7 +33,9 @@ REFUSED_BODIES = [
     pytest.param({"body": "a" * 60_000}, "/body", "too_long", id="60,000"),
     pytest.param({"body": "a\0b"}, "/body", "control_character", id="NUL"),
     pytest.param({"body": "a\x1b[2Jb"}, "/body", "control_character", id="escape"),
-    pytest.param({"body": "a\r\nb"}, "/body", "control_character", id="carriage return"),
+    pytest.param({"body": "a\vb"}, "/body", "control_character", id="vertical tab"),
+    pytest.param({"body": "\r\n\u2028"}, "/body", "blank", id="only line ends"),
+    pytest.param({"body": "\r\n" * 70 + "a" * 71}, "/body", "too_long", id="141 with CRLF"),
     pytest.param({"body": "a\x85b"}, "/body", "control_character", id="C1 control"),
     pytest.param({"body": None}, "/body", "null_not_allowed", id="null"),
     pytest.param({"body": 7}, "/body", "wrong_type", id="number"),
@@ -57,6 +59,8 @@ ACCEPTED_BODIES = [
     pytest.param("g\u0308\u0323" * 46, "g\u0323\u0308" * 46, id="combining marks in another order"),
     pytest.param(NOTE, "\U0001d157\U0001d165", id="decomposed by NFC"),
     pytest.param(" one\n\ttwo ", " one\n\ttwo ", id="spaces, a newline and a tab"),
+    pytest.param("a\r\nb\rc\u2028d\u2029e\r\r\n", "a\nb\nc\nd\ne\n\n", id="line ends"),
+    pytest.param("\r\n" * 139 + "a", "\n" * 139 + "a", id="140 with CRLF"),
     pytest.param("<b>'; -- %s \\", "<b>'; -- %s \\", id="characters special in HTML or SQL"),
 ]
 INVALID_IDS = [
@@ -534,12 +538,19 @@ class TestUpdatePost:
         assert client.get(f"/posts/{post_id}").json == before
 
     @pytest.mark.parametrize("edited_at", [pytest.param(None, id="never"), pytest.param(LONG_AGO, id="once")])
-    @pytest.mark.parametrize("body", [pytest.param("é", id="same"), pytest.param(E_ACUTE, id="equivalent")])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param("é\n", id="same"),
+            pytest.param(f"{E_ACUTE}\n", id="equivalent"),
+            pytest.param("é\r\n", id="other line end"),
+        ],
+    )
     def test_does_not_set_edited_at_if_the_text_is_unchanged(
         self, client: ContractClient, make: Factory, body: str, edited_at: datetime | None
     ) -> None:
         ann = make.user()
-        post_id = make.post(ann, "é", edited_at=edited_at)
+        post_id = make.post(ann, "é\n", edited_at=edited_at)
         before = client.get(f"/posts/{post_id}").json
 
         response = client.patch(f"/posts/{post_id}", json={"body": body}, headers=ann.signed_in)

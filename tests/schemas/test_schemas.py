@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError, fields, validate
 
 from api.app import create_app
-from api.schemas import BaseSchema, Integer, Text, UTCDateTimeField, invalid
+from api.schemas import BaseSchema, Integer, MultilineText, Text, UTCDateTimeField, invalid
 from api.schemas.fields import CONTROL_CHARACTER
 from api.schemas.messages import Message
 from api.web.operation import operation_of
@@ -96,6 +96,26 @@ class TestText:
     def test_requires_a_maximum_length(self) -> None:
         with pytest.raises(ValueError, match="empty"):
             Text().deserialize("Hello.")
+
+
+class TestMultilineText:
+    @given(lines=st.lists(st.text("ab"), min_size=1), ends=st.data())
+    def test_converts_line_ends_before_it_counts(self, lines: list[str], ends: st.DataObject) -> None:
+        expected = "\n".join(lines)
+        sent = lines[0]
+        for line in lines[1:]:
+            # LF after CR would be part of the same line end.
+            line_ends = ["\r\n", "\r", "\u2028", "\u2029"] + ["\n"] * (not sent.endswith("\r"))
+            sent += ends.draw(st.sampled_from(line_ends)) + line
+
+        field = MultilineText(blank=True, validate=validate.Length(max=max(len(expected), 1)))
+
+        assert field.deserialize(sent) == expected
+
+    @pytest.mark.parametrize("value", [1, ["a"], None])
+    def test_refuses_other_types(self, value: object) -> None:
+        with pytest.raises(ValidationError):
+            MultilineText(validate=validate.Length(max=1)).deserialize(value)
 
 
 class TestMessage:

@@ -120,10 +120,13 @@ ACCEPTED_ABOUTS = [
     pytest.param(E_ACUTE * 280, "é" * 280, id="280 composed"),
     pytest.param("🦉" * 280, "🦉" * 280, id="280 beyond 16 bits"),
     pytest.param("one\n\ttwo", "one\n\ttwo", id="newline and tab"),
+    pytest.param("a\r\nb\rc\u2028d\u2029e\r\r\n", "a\nb\nc\nd\ne\n\n", id="line ends"),
+    pytest.param("\r\n" * 280, "\n" * 280, id="280 with CRLF"),
 ]
 REFUSED_ABOUTS = [
     pytest.param("a" * 281, "too_long", id="281"),
     pytest.param(E_ACUTE * 281, "too_long", id="281 composed"),
+    pytest.param("\r\n" * 281, "too_long", id="281 with CRLF"),
     pytest.param("a\0", "control_character", id="NUL"),
     pytest.param(None, "null_not_allowed", id="null"),
     pytest.param(7, "wrong_type", id="number"),
@@ -135,6 +138,7 @@ ACCEPTED_PASSWORDS = [
     pytest.param("v2 q7!xZ" * 16, id="128"),
     pytest.param(E_ACUTE * 128, id="128 composed"),
     pytest.param("🦉" * 128, id="128 beyond 16 bits"),
+    pytest.param("v2 q7!xZ\u2028", id="line separator, which is no line end here"),
     pytest.param("  owls : and spaces  ", id="spaces and a colon"),
 ]
 REFUSED_PASSWORDS = [
