@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, and_, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 
 from api.db import Id, TSVector, db, utc_now
@@ -44,7 +44,17 @@ class Post(db.Model):
     version: Mapped[int] = mapped_column(default=1)
 
     author: Mapped[User] = relationship(back_populates="posts")
-    entities: Mapped[list[Entity]] = relationship(order_by=Entity.start, viewonly=True)
+    # The hashtags and mentions in the text, and its URLs.
+    entities: Mapped[list[Entity]] = relationship(
+        primaryjoin=lambda: and_(Post.id == Entity.post_id, Entity.url.is_(None)),
+        order_by=Entity.start,
+        viewonly=True,
+    )
+    urls: Mapped[list[Entity]] = relationship(
+        primaryjoin=lambda: and_(Post.id == Entity.post_id, Entity.url.is_not(None)),
+        order_by=Entity.start,
+        viewonly=True,
+    )
 
     __table_args__ = (
         Index(None, "user_id", "id"),

@@ -52,8 +52,8 @@ def list_posts(query: dict[str, Any]) -> Any:
 def create_post(fields: dict[str, Any]) -> Any:
     """Publish a post.
 
-    With `in_reply_to_id` it is a reply. Each URL, each `#hashtag`, and each `@username` of an existing user
-    becomes one of its `entities`. `Location` is the URL of the post.
+    With `in_reply_to_id` it is a reply. Each `#hashtag`, and each `@username` of an existing user, becomes
+    one of its `entities`, and each URL one of its `urls`. `Location` is the URL of the post.
     """
     parent_id = fields.get("in_reply_to_id")
     if parent_id is not None and db.session.get(Post, parent_id, **FOR_NO_KEY_UPDATE) is None:
@@ -81,7 +81,7 @@ def get_post(post_id: int) -> Any:
 def update_post(changes: dict[str, Any], post_id: int) -> Any:
     """Edit your post.
 
-    Members that are not sent stay unchanged. A different `body` sets `edited_at` and replaces `entities`.
+    Members that are not sent stay unchanged. A different `body` sets `edited_at` and replaces `entities` and `urls`.
     """
     post = db.get_or_404(Post, post_id, **FOR_NO_KEY_UPDATE)
     ensure_author(post)

@@ -51,7 +51,7 @@ class PostViewerSchema(BaseSchema):
 
 
 class EntitySchema(BaseSchema):
-    """A URL, a hashtag, or the mention of a user, in a post's text."""
+    """A hashtag, or the mention of a user, in a post's text."""
 
     class Meta:
         model = Entity
@@ -68,7 +68,7 @@ class EntitySchema(BaseSchema):
     tag = auto_field(
         required=True,
         metadata={
-            "description": "The value for `GET /posts?tag=`; null for a mention or URL.",
+            "description": "The value for `GET /posts?tag=`; null for a mention.",
             "example": "garden",
         },
     )
@@ -77,16 +77,34 @@ class EntitySchema(BaseSchema):
         dump_default=None,
         required=True,
         allow_none=True,
-        metadata={"description": "The user's current username; null for a hashtag or URL.", "example": None},
+        metadata={"description": "The user's current username; null for a hashtag.", "example": None},
+    )
+
+
+class URLEntitySchema(BaseSchema):
+    """A URL in a post's text."""
+
+    class Meta:
+        model = Entity
+        unknown = EXCLUDE
+
+    start = auto_field(
+        required=True,
+        metadata={"format": "int32", "description": "Number of code points before it.", "example": 0},
+    )
+    end = auto_field(
+        required=True,
+        metadata={"format": "int32", "description": "Number of code points up to its end.", "example": 11},
     )
     url = auto_field(
         required=True,
+        allow_none=False,
         metadata={
             "description": "The URI to link to, with the scheme `http` or `https`: what the text says, with "
             "`https://` if it has no scheme, an internationalized domain in its ASCII form, and other "
-            "characters percent-encoded. Null for a hashtag or mention.",
+            "characters percent-encoded.",
             "format": "uri",
-            "example": None,
+            "example": "https://example.com",
         },
     )
 
@@ -125,8 +143,16 @@ class PostSchema(BaseSchema):
         fields.Nested(EntitySchema()),
         required=True,
         metadata={
-            "description": "The URLs, hashtags and mentions in the text, in their order. They "
-            "do not overlap; nothing within a URL or an email address is one."
+            "description": "The hashtags and mentions in the text, in their order. Nothing within a URL or "
+            "an email address is one."
+        },
+    )
+    urls = fields.List(
+        fields.Nested(URLEntitySchema()),
+        required=True,
+        metadata={
+            "description": "The URLs in the text, in their order. They overlap neither each other nor "
+            "`entities`."
         },
     )
     etag = ETag()

@@ -46,7 +46,7 @@ def rebuild_entities(post: Post) -> None:
 def _replace_entities(post: Post, user_ids: dict[str, int]) -> None:
     db.session.execute(delete(Entity).where(Entity.post_id == post.id))
     _insert_entities(post.id, post.body, user_ids)
-    db.session.expire(post, ["entities"])
+    db.session.expire(post, ["entities", "urls"])
 
 
 def _insert_entities(post_id: int, body: str, user_ids: dict[str, int]) -> None:

@@ -25,9 +25,13 @@ LAST_ID = 2**63 - 1
 if ON_POSTGRESQL:
     _ENTITIES = """
         SELECT coalesce(CAST(json_agg(json_build_object('start', start, 'end', "end", 'tag', tag, 'username',
-            (SELECT username FROM users WHERE users.id = entities.user_id), 'url', url)
+            (SELECT username FROM users WHERE users.id = entities.user_id)) ORDER BY start) AS text), '[]')
+        FROM entities WHERE post_id = posts.id AND url IS NULL
+    """
+    _URLS = """
+        SELECT coalesce(CAST(json_agg(json_build_object('start', start, 'end', "end", 'url', url)
             ORDER BY start) AS text), '[]')
-        FROM entities WHERE post_id = posts.id
+        FROM entities WHERE post_id = posts.id AND url IS NOT NULL
     """
     _WORDS = "CAST(CAST(:words AS text) AS tsvector)"
     _NAMES = "= ANY(:names)"
@@ -35,14 +39,19 @@ else:
     _ENTITIES = """
         SELECT json_group_array(json(entity)) FROM (
             SELECT json_object('start', start, 'end', "end", 'tag', tag, 'username',
-                (SELECT username FROM users WHERE users.id = entities.user_id), 'url', url) AS entity
-            FROM entities WHERE post_id = posts.id ORDER BY start)
+                (SELECT username FROM users WHERE users.id = entities.user_id)) AS entity
+            FROM entities WHERE post_id = posts.id AND url IS NULL ORDER BY start)
+    """
+    _URLS = """
+        SELECT json_group_array(json(entity)) FROM (
+            SELECT json_object('start', start, 'end', "end", 'url', url) AS entity
+            FROM entities WHERE post_id = posts.id AND url IS NOT NULL ORDER BY start)
     """
     _WORDS = ":words"
     _NAMES = "IN (SELECT value FROM json_each(:names))"
 _POSTS = f"""
     SELECT posts.id, body, timestamp, edited_at, users.id, username, is_reply, in_reply_to_id, posts.version,
-        ({_ENTITIES})
+        ({_ENTITIES}), ({_URLS})
     FROM posts JOIN users ON users.id = posts.user_id
 """
 _PAGE = "ORDER BY posts.id DESC LIMIT :limit"
@@ -118,7 +127,8 @@ def time_of(value: Any) -> str:
 
 def post_of(row: Sequence[Any]) -> dict[str, Any]:
     """Return the JSON of a post."""
-    post_id, body, timestamp, edited_at, user_id, username, is_reply, in_reply_to_id, version, entities = row
+    post_id, body, timestamp, edited_at, user_id, username, is_reply, in_reply_to_id, version, *texts = row
+    entities, urls = texts
     return {
         "id": post_id,
         "body": body,
@@ -128,6 +138,7 @@ def post_of(row: Sequence[Any]) -> dict[str, Any]:
         "is_reply": bool(is_reply),
         "in_reply_to_id": in_reply_to_id,
         "entities": orjson.Fragment(entities),
+        "urls": orjson.Fragment(urls),
         "etag": str(version),
         "counts": None,
         "viewer": None,

@@ -102,6 +102,14 @@ class Post(models.Model):
     in_reply_to = models.ForeignKey("self", models.SET_NULL, null=True)
     version = models.IntegerField(default=1)
 
+    @property
+    def entities(self):
+        return [entity for entity in self.all_entities.all() if entity.url is None]
+
+    @property
+    def urls(self):
+        return [entity for entity in self.all_entities.all() if entity.url is not None]
+
     class Meta:
         app_label = "microblog"
         db_table = "posts"
@@ -110,7 +118,7 @@ class Post(models.Model):
 
 class Entity(models.Model):
     pk = models.CompositePrimaryKey("post_id", "start")
-    post = models.ForeignKey(Post, models.CASCADE, related_name="entities")
+    post = models.ForeignKey(Post, models.CASCADE, related_name="all_entities")
     start = models.IntegerField()
     end = models.IntegerField()
     tag = models.CharField(max_length=140, null=True)
@@ -178,7 +186,13 @@ class EntitySerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Entity
-        fields = ["start", "end", "tag", "username", "url"]
+        fields = ["start", "end", "tag", "username"]
+
+
+class URLSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Entity
+        fields = ["start", "end", "url"]
 
 
 class PostSerializer(serializers.ModelSerializer):
@@ -187,6 +201,7 @@ class PostSerializer(serializers.ModelSerializer):
     author = AuthorSerializer(source="user", read_only=True)
     in_reply_to_id = serializers.IntegerField(read_only=True)
     entities = EntitySerializer(many=True, read_only=True)
+    urls = URLSerializer(many=True, read_only=True)
     etag = serializers.CharField(source="version", read_only=True)
     counts = serializers.ReadOnlyField(default=None)
     viewer = serializers.ReadOnlyField(default=None)
@@ -194,7 +209,7 @@ class PostSerializer(serializers.ModelSerializer):
     class Meta:
         model = Post
         fields = ["id", "body", "timestamp", "edited_at", "author", "is_reply", "in_reply_to_id", "entities"]
-        fields += ["etag", "counts", "viewer"]
+        fields += ["urls", "etag", "counts", "viewer"]
         read_only_fields = ["is_reply"]
 
     @transaction.atomic
@@ -207,7 +222,7 @@ class PostSerializer(serializers.ModelSerializer):
         return post
 
 
-posts = Post.objects.select_related("user").prefetch_related("entities__user")
+posts = Post.objects.select_related("user").prefetch_related("all_entities__user")
 
 
 class PostList(generics.ListCreateAPIView):

@@ -97,7 +97,15 @@ class Post(SQLModel, table=True):
     version: int = 1
 
     author: User = Relationship()
-    entities: list[Entity] = Relationship(sa_relationship_kwargs={"order_by": "Entity.start"})
+    all_entities: list[Entity] = Relationship(sa_relationship_kwargs={"order_by": "Entity.start"})
+
+    @property
+    def entities(self) -> list[Entity]:
+        return [entity for entity in self.all_entities if entity.url is None]
+
+    @property
+    def urls(self) -> list[Entity]:
+        return [entity for entity in self.all_entities if entity.url is not None]
 
     @property
     def etag(self) -> str:
@@ -114,7 +122,12 @@ class EntityPublic(SQLModel):
     end: int
     tag: str | None
     username: str | None
-    url: str | None
+
+
+class URLPublic(SQLModel):
+    start: int
+    end: int
+    url: str
 
 
 class PostPublic(SQLModel):
@@ -126,6 +139,7 @@ class PostPublic(SQLModel):
     is_reply: bool
     in_reply_to_id: int | None
     entities: list[EntityPublic]
+    urls: list[URLPublic]
     etag: str
     counts: None = None
     viewer: None = None
@@ -198,7 +212,7 @@ def page(session: Session, statement: Any, query: PageQuery) -> Any:
             statement = statement.where(Post.id < id_of(query.cursor))
         except ValueError:
             raise HTTPException(status_code=400, detail="Bad cursor") from None
-    relations = joinedload(Post.author), selectinload(Post.entities).joinedload(Entity.user)
+    relations = joinedload(Post.author), selectinload(Post.all_entities).joinedload(Entity.user)
     statement = statement.options(*relations).order_by(col(Post.id).desc()).limit(query.limit + 1)
     posts = session.exec(statement).all()
     more = len(posts) > query.limit
@@ -229,7 +243,7 @@ def create_post(session: SessionDep, user: CurrentUser, sent: PostCreate):
         words=words_column(sent.body),
         timestamp=datetime.now(UTC),
         author=user,
-        entities=[Entity(**entity) for entity in entities],
+        all_entities=[Entity(**entity) for entity in entities],
     )
     session.add(post)
     session.commit()
@@ -239,7 +253,7 @@ def create_post(session: SessionDep, user: CurrentUser, sent: PostCreate):
 
 @app.get("/api/v1/posts/{post_id}", response_model=PostPublic)
 def get_post(session: SessionDep, post_id: int):
-    relations = joinedload(Post.author), selectinload(Post.entities).joinedload(Entity.user)
+    relations = joinedload(Post.author), selectinload(Post.all_entities).joinedload(Entity.user)
     post = session.get(Post, post_id, options=relations)
     if not post:
         raise HTTPException(status_code=404, detail="Post not found")

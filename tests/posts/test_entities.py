@@ -35,13 +35,14 @@ def edit(client: ContractClient, author: Account, post_id: int, **changes: str) 
 
 
 def covered(post: Any) -> list[tuple[str, str]]:
-    """Return the text that each entity of a post covers, with its tag, username or URL."""
+    """Return the text that each entity and URL of a post covers, with its tag, username or URL."""
+    found = sorted(post["entities"] + post["urls"], key=lambda entity: entity["start"])
     return [
         (
             post["body"][entity["start"] : entity["end"]],
-            entity["tag"] or entity["username"] or entity["url"],
+            entity.get("tag") or entity.get("username") or entity["url"],
         )
-        for entity in post["entities"]
+        for entity in found
     ]
 
 
@@ -78,16 +79,16 @@ class TestEntities:
         post = publish(client, ann, "\N{OWL}\N{OWL} @bob saw #Schnee, see example.com.")
 
         assert post["entities"] == [
-            {"start": 3, "end": 7, "tag": None, "username": bob.username, "url": None},
-            {"start": 12, "end": 19, "tag": "schnee", "username": None, "url": None},
-            {"start": 25, "end": 36, "tag": None, "username": None, "url": "https://example.com"},
+            {"start": 3, "end": 7, "tag": None, "username": bob.username},
+            {"start": 12, "end": 19, "tag": "schnee", "username": None},
         ]
+        assert post["urls"] == [{"start": 25, "end": 36, "url": "https://example.com"}]
 
     def test_are_the_same_in_all_lists(self, client: ContractClient, ann: Account) -> None:
         post = publish(client, ann, "#snow and #ice for @ann: https://example.com/#snow")
 
         path = f"/posts/{post['id']}"
-        assert len(post["entities"]) == 4
+        assert (len(post["entities"]), len(post["urls"])) == (3, 1)
         assert client.get(path).json == post
         assert client.get(f"{path}/thread").json["post"] == post
         for listed in ("/posts", "/users/ann/posts", "/feed", "/posts?tag=snow", "/posts?mentions=ann"):

@@ -17,7 +17,7 @@ from api.models import Follow, Like
 from api.posts.writing import insert_post
 from tests.conftest import config_for
 from tests.operations import Operation, cases
-from tests.support.contract import PREFIX, operations
+from tests.support.contract import PREFIX, operations, resolve
 from tests.support.factories import Account, Factory
 from tests.support.world import make_world
 
@@ -51,8 +51,8 @@ def reference(migrated_app: Flask) -> Iterator[Flask]:
 
 def expansions(operation: Mapping[str, Any]) -> list[str]:
     """Return the query strings with every combination of parts that an operation can expand."""
-    found = [each["schema"]["example"] for each in operation["parameters"] if each["name"] == "expand"]
-    parts = found[0].split(",") if found else []
+    found = [each["schema"]["items"] for each in operation["parameters"] if each["name"] == "expand"]
+    parts = resolve(found[0])["enum"] if found else []
     subsets = chain.from_iterable(combinations(parts, size) for size in range(1, len(parts) + 1))
     return ["", *(f"?expand={','.join(subset)}" for subset in subsets)]
 
