@@ -173,15 +173,17 @@ class PostQuery(PageQuery):
     q = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with all these words, regardless of case and accents. "
-            '`"words in quotes"` match as a phrase; `snow*` matches words that begin with it.',
+            "description": "Only posts with all these words, regardless of case, accents and vowel points; "
+            "`\u0142` is found as `l`, `\u00e6` as `ae`. "
+            '`"words in quotes"` match as a phrase; `snow*` matches words that begin with it. '
+            "In scripts without spaces, such as Thai and Japanese, a word is found anywhere in a sentence.",
             "example": 'snow* "are out"',
         },
     )
     tag = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with this hashtag, regardless of case and accents; `#` is optional.",
+            "description": "Only posts with this hashtag, compared like the words of `q`; `#` is optional.",
             "example": "garden",
         },
     )

@@ -290,6 +290,24 @@ class TestListByTag:
 
         assert bodies(client, tag=tag) == ["#Gärten #garten #GARTEN", "#garten"]
 
+    @pytest.mark.parametrize(
+        ("hashtag", "tag"),
+        [
+            ("#Łódź", "lodz"),
+            ("#lodz", "Łódź"),
+            ("#Ærø", "aero"),
+            ("#DIYARBAKIR", "diyarbak\N{LATIN SMALL LETTER DOTLESS I}r"),
+            ("#مُحَمَّد", "محمد"),
+            ("#שָׁלוֹם", "שלום"),
+        ],
+    )
+    def test_ignores_accents_and_vowel_points(
+        self, client: ContractClient, ann: Account, hashtag: str, tag: str
+    ) -> None:
+        publish(client, ann, hashtag)
+
+        assert bodies(client, tag=tag) == [hashtag]
+
     @pytest.mark.parametrize("tag", ["gart", "garten*", "@ann", "ann", "%", "#", "##garten", "'", '"', "7"])
     def test_is_empty_for_an_unknown_tag(self, client: ContractClient, ann: Account, tag: str) -> None:
         publish(client, ann, "#garten @ann #7")
