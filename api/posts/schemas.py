@@ -11,7 +11,7 @@ from api.users.schemas import AuthorSchema
 from api.web.converters import LARGEST_ID
 
 BODY = {
-    "description": "The text: 1 to 140 code points after NFC normalization, not blank.",
+    "description": "The text: 1 to 140 code points after NFC normalization, at least one of them visible.",
     "minLength": 1,
     "example": "The first snowdrops are out. #garden",
 }

@@ -427,6 +427,7 @@ class TestSearch:
         [
             pytest.param("q=", "blank", id="empty"),
             pytest.param("q=%20%09%C2%A0", "blank", id="blank"),
+            pytest.param("q=%E3%85%A4%E2%A0%80", "blank", id="nothing visible"),
             pytest.param(f"q={'a' * 141}", "too_long", id="141"),
             pytest.param("q=a%00b", "control_character", id="NUL"),
             pytest.param("q=%00", "control_character", id="NUL alone"),
