@@ -336,3 +336,23 @@ def test_0005_renames_the_table_and_its_constraints_without_losing_rows(empty_ap
     assert rows_of("letters") == rows
     assert schema_of("letters") == old_schema
     assert not inspect(db.engine).has_table("email_tokens")
+
+
+@pytest.mark.parametrize("has_posts", [False, True])
+def test_0009_says_that_the_search_must_be_rebuilt_if_there_are_posts(
+    empty_app: Flask, capsys: pytest.CaptureFixture[str], has_posts: bool
+) -> None:
+    before = SCRIPTS.get_revision("0009").down_revision
+    flask_migrate.upgrade(revision=before)
+    if has_posts:
+        db.session.execute(text(INSERT_EMAILS[0]), {"now": utc_now()})
+        insert = "INSERT INTO posts (body, timestamp, user_id, version) VALUES ('Hello.', :now, 1, 1)"
+        db.session.execute(text(insert), {"now": utc_now()})
+        db.session.commit()
+
+    flask_migrate.upgrade(revision="0009")
+    upgraded = capsys.readouterr().err
+    flask_migrate.downgrade(revision=before)
+    downgraded = capsys.readouterr().err
+
+    assert [message.count("flask rebuild-search") for message in (upgraded, downgraded)] == [has_posts] * 2
