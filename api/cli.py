@@ -7,15 +7,18 @@ from typing import Any
 
 import click
 from flask import Flask, current_app
+from flask.cli import with_appcontext
 
 from api.auth import passwords
 from api.contract.openapi import as_yaml, document
 from api.db import db, utc_now
 from api.models.counters import wrong_counters
+from api.posts.rebuilding import rebuild_posts
 
 
 def init_app(app: Flask, prefix: str) -> None:
     """Add the commands. Flask-SQLAlchemy adds `db` and the models to `flask shell`."""
+    app.cli.add_command(rebuild_search)
 
     @app.shell_context_processor
     def expire_on_commit() -> dict[str, Any]:
@@ -82,3 +85,15 @@ def init_app(app: Flask, prefix: str) -> None:
         from api.server import serve_forever  # Other commands do not load granian.
 
         serve_forever(app)
+
+
+@click.command("rebuild-search")
+@with_appcontext
+def rebuild_search() -> None:
+    """Rebuild the search index and the hashtags of existing posts.
+
+    Run it after an upgrade that changes the rules for words. The service can run meanwhile. If the command is
+    interrupted, run it again: it writes only the posts that still need it.
+    """
+    posts, words, entities = rebuild_posts()
+    click.echo(f"Checked {posts} posts: rebuilt the words of {words} and the entities of {entities}.")

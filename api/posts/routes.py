@@ -81,7 +81,8 @@ def get_post(post_id: int) -> Any:
 def update_post(changes: dict[str, Any], post_id: int) -> Any:
     """Edit your post.
 
-    Members that are not sent stay unchanged. A different `body` sets `edited_at` and replaces `entities` and `urls`.
+    Members that are not sent stay unchanged. A different `body` sets `edited_at` and replaces `entities` and
+    `urls`.
     """
     post = db.get_or_404(Post, post_id, **FOR_NO_KEY_UPDATE)
     ensure_author(post)

@@ -20,8 +20,8 @@ from api.users.schemas import AuthorSchema
 from api.web.converters import LARGEST_ID
 
 BODY = {
-    "description": "The text: 1 to 140 code points after NFC normalization, not blank. Line ends are LF; "
-    "CRLF, CR, U+2028 and U+2029 become LF before the text is counted.",
+    "description": "The text: 1 to 140 code points after NFC normalization, at least one of them visible. "
+    "Line ends are LF; CRLF, CR, U+2028 and U+2029 become LF before the text is counted.",
     "minLength": 1,
     "example": "The first snowdrops are out. #garden",
 }
@@ -223,16 +223,17 @@ class PostQuery(PageQuery):
     q = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with all these words, regardless of case and accents. "
-            '`"words in quotes"` match as a phrase; `snow*` matches words that begin with it.',
+            "description": "Only posts with all these words, regardless of case, accents and vowel points; "
+            "`\u0142` is found as `l`, `\u00e6` as `ae`. "
+            '`"words in quotes"` match as a phrase; `snow*` matches words that begin with it. '
+            "In scripts without spaces, such as Thai and Japanese, a word is found anywhere in a sentence.",
             "example": 'snow* "are out"',
         },
     )
     tag = Text(
         validate=validate.Length(max=140),
         metadata={
-            "description": "Only posts with this hashtag, regardless of case, accents and joiners "
-            "(U+200C, U+200D); `#` is optional.",
+            "description": "Only posts with this hashtag, compared like the words of `q`; `#` is optional.",
             "example": "garden",
         },
     )

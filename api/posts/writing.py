@@ -24,26 +24,6 @@ def save_post(post: Post) -> None:
     """Flush a changed post, and replace its entities by those in its body."""
     user_ids = _lock_mentioned_users(post.user_id, post.body)
     db.session.flush()
-    _replace_entities(post, user_ids)
-
-
-def rebuild_entities(post: Post) -> None:
-    """Replace the entities of an unchanged post by those that are found in it today.
-
-    A username mentions the user whom it mentioned so far. Others are not looked up, because usernames may
-    have been given to other users. The caller locks the post.
-    """
-    mentioned = {
-        entity.user_id: post.body[entity.start + 1 : entity.end].lower()
-        for entity in post.entities
-        if entity.user_id is not None
-    }
-    users = select(User.id).where(User.id.in_(mentioned)).order_by(User.id)
-    existing = db.session.scalars(users.with_for_update(read=True, key_share=True))
-    _replace_entities(post, {mentioned[user_id]: user_id for user_id in existing})
-
-
-def _replace_entities(post: Post, user_ids: dict[str, int]) -> None:
     db.session.execute(delete(Entity).where(Entity.post_id == post.id))
     _insert_entities(post.id, post.body, user_ids)
     db.session.expire(post, ["entities", "urls"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import RAISE, Schema, fields, validate
 from marshmallow_sqlalchemy import SQLAlchemySchema
 
 from api.schemas.fields import Integer, Text, UTCDateTimeField
@@ -35,12 +35,17 @@ class BaseSchema(SQLAlchemySchema[Any]):
         return Schema.load(self, data, **kwargs)
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Add codes to the errors of a field and of its validators."""
+        """Add codes to the errors of a field and of its validators, and a pattern to non-blank text."""
         super().on_bind_field(field_name, field_obj)
         field_obj.error_messages = with_codes(field_obj.error_messages)
         for rule in field_obj.validators:
             if isinstance(rule, validate.Range):
                 rule.error = Message("out_of_range", "Must be from {min} to {max}.")
+        if self.unknown == RAISE and isinstance(field_obj, Text) and not field_obj.blank:
+            # The part of the rule that a pattern of all languages can say. Representations are not checked.
+            metadata = dict(field_obj.metadata)
+            metadata.setdefault("pattern", r"\S")
+            field_obj.metadata = metadata
 
 
 class QuerySchema(BaseSchema):

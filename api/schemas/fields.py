@@ -20,12 +20,19 @@ from api.schemas.messages import invalid
 
 DIGEST_LENGTH = 24
 PUBLIC_SUFFIX = ".example.com"
-INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # General categories: control, format, separators.
+# A character that shows something: no white space, no ignorable, control or format character (except those
+# that enclose digits). No property tells the blank and joining characters that are listed: Braille, Tifinagh,
+# Brahmi, Egyptian (full and half), Khitan, and the null notehead.
+VISIBLE = regex.compile(
+    r"[^\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Z}\p{Cc}\p{Cf}"
+    r"\u2800\u2d7f\U0001107f\U00013441\U00013442\U00016fe4\U0001d159]"
+    r"|\p{Prepended_Concatenation_Mark}"
+)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # U+0085 (next line) is not one: in JSON it is a wrongly decoded ellipsis of Windows-1252.
 LINE_END = re.compile("\r\n|[\r\u2028\u2029]")
 # From the first to the last character that is neither white space nor invisible.
-VISIBLE = regex.compile(
+INNER = regex.compile(
     r"[^\p{White_Space}\p{Default_Ignorable_Code_Point}]"
     r"(?:.*[^\p{White_Space}\p{Default_Ignorable_Code_Point}])?",
     regex.DOTALL,
@@ -35,7 +42,8 @@ VISIBLE = regex.compile(
 class Text(fields.String):
     """Text in Unicode's composed form (NFC); its length counts code points.
 
-    Control characters other than tab and newline are invalid, and so is blank text unless `blank`.
+    Control characters other than tab and newline are invalid, and so is text that shows nothing unless
+    `blank`.
     """
 
     METADATA: Mapping[str, Any] = {}
@@ -59,7 +67,7 @@ class Text(fields.String):
             raise invalid("too_long", f"Longer than maximum length {self.maximum}.")
         if CONTROL_CHARACTER.search(text):
             raise invalid("control_character", "Control characters are not allowed.")
-        if not self.blank and all(unicodedata.category(character) in INVISIBLE for character in text):
+        if not self.blank and not VISIBLE.search(text):
             raise invalid("blank", "Must not be blank.")
         return text
 
@@ -85,7 +93,7 @@ def trimmed(text: str) -> str:
 
     Keyboards add spaces; copying from a page adds no-break spaces, byte order marks and direction marks.
     """
-    found = VISIBLE.search(text)
+    found = INNER.search(text)
     return found[0] if found else ""
 
 

@@ -397,3 +397,23 @@ def test_0006_preserves_rows(empty_app: Flask) -> None:
     assert before == after == db.session.execute(text(names)).all()
     assert before == [("IRIS", "Iris@example.com", "iris", "iris@example.com")]
     db.session.commit()
+
+
+@pytest.mark.parametrize("has_posts", [False, True])
+def test_0008_says_that_the_search_must_be_rebuilt_if_there_are_posts(
+    empty_app: Flask, capsys: pytest.CaptureFixture[str], has_posts: bool
+) -> None:
+    before = SCRIPTS.get_revision("0008").down_revision
+    flask_migrate.upgrade(revision=before)
+    if has_posts:
+        db.session.execute(text(INSERT_EMAILS[0]), {"now": utc_now()})
+        insert = "INSERT INTO posts (body, timestamp, user_id, version) VALUES ('Hello.', :now, 1, 1)"
+        db.session.execute(text(insert), {"now": utc_now()})
+        db.session.commit()
+
+    flask_migrate.upgrade(revision="0008")
+    upgraded = capsys.readouterr().err
+    flask_migrate.downgrade(revision=before)
+    downgraded = capsys.readouterr().err
+
+    assert [message.count("flask rebuild-search") for message in (upgraded, downgraded)] == [has_posts] * 2

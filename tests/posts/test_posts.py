@@ -26,6 +26,7 @@ NOTE = "\N{MUSICAL SYMBOL HALF NOTE}"  # One code point, two after NFC, beyond 1
 REFUSED_BODIES = [
     pytest.param({"body": ""}, "/body", "blank", id="empty"),
     pytest.param({"body": " \t\n\N{NO-BREAK SPACE}"}, "/body", "blank", id="blank"),
+    pytest.param({"body": "\u3164\u2800\ufe0f\u034f"}, "/body", "blank", id="nothing visible"),
     pytest.param({"body": "a" * 141}, "/body", "too_long", id="141"),
     pytest.param({"body": E_ACUTE * 141}, "/body", "too_long", id="141 composed"),
     pytest.param({"body": ALPHA * 141}, "/body", "too_long", id="141 of four code points"),
@@ -370,6 +371,7 @@ class TestGetPost:
             "is_reply": False,
             "in_reply_to_id": None,
             "entities": [],
+            "urls": [],
             "etag": response.json["etag"],
             "counts": None,
             "viewer": None,

@@ -14,7 +14,7 @@ from marshmallow import ValidationError, fields, validate
 
 from api.app import create_app
 from api.schemas import BaseSchema, Integer, MultilineText, Text, UTCDateTimeField, invalid
-from api.schemas.fields import CONTROL_CHARACTER
+from api.schemas.fields import CONTROL_CHARACTER, VISIBLE
 from api.schemas.messages import Message
 from api.web.operation import operation_of
 from tests.conftest import config_for
@@ -60,8 +60,13 @@ class TestRequestSchemas:
 # Characters that NFC composes or decomposes (Latin, Greek, Hangul, Devanagari), and invalid ones.
 CHARACTERS = "a\u0301\u03b1\u0313\u0300\u0345\u1100\u1161\u11a8\u0958 \n\x7f"
 
-# Control characters, format characters and separators. Unassigned code points may be emoji newer than Python.
-INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+# Characters that show nothing, of every kind: white space, fillers, joiners, selectors, tags, controls of
+# direction, unassigned code points that will be ignorable, and blank characters that no property tells.
+NOTHING = (
+    " \t\n\u00a0\u1680\u2003\u2028\u3000\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u200b\u200d\u200f"
+    "\u202e\u2060\u2065\u2069\u2800\u2d7f\u3164\ufe00\ufe0f\ufeff\uffa0\ufff0\ufff9\U0001107f\U00013430"
+    "\U00013441\U00013442\U00016fe4\U0001bca0\U0001d159\U0001d173\U000e0001\U000e0041\U000e01ef\U000e0fff"
+)
 
 
 class TestText:
@@ -78,7 +83,7 @@ class TestText:
         fits = (
             len(composed) <= maximum
             and not CONTROL_CHARACTER.search(composed)
-            and (blank or any(unicodedata.category(character) not in INVISIBLE for character in composed))
+            and (blank or VISIBLE.search(composed))
         )
 
         try:
@@ -88,6 +93,35 @@ class TestText:
 
         assert field.maximum == maximum
         assert loaded == (composed if fits else None)
+
+    @given(st.text(st.sampled_from(NOTHING), max_size=8))
+    def test_that_shows_nothing_is_blank(self, text: str) -> None:
+        with pytest.raises(ValidationError) as raised:
+            Text(validate=validate.Length(max=8)).deserialize(text)
+
+        (message,) = raised.value.messages
+        assert isinstance(message, Message)
+        assert message.code == "blank"
+
+    @pytest.mark.parametrize("character", NOTHING)
+    def test_of_one_character_that_shows_nothing_is_blank(self, character: str) -> None:
+        assert not VISIBLE.search(character)
+        assert VISIBLE.search(f"{character}.{character}")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            pytest.param(".", id="punctuation"),
+            pytest.param("\N{COMBINING ACUTE ACCENT}", id="accent without a letter"),
+            pytest.param("\N{BRAILLE PATTERN DOTS-1}", id="Braille"),
+            pytest.param("\N{HANGUL LETTER KIYEOK}\N{HANGUL FILLER}", id="letter beside a filler"),
+            pytest.param("\N{ARABIC NUMBER SIGN}", id="format character that is visible"),
+            pytest.param("\N{SNOWMAN}\N{VARIATION SELECTOR-16}", id="emoji with a selector"),
+            pytest.param("\N{BLANK SYMBOL}", id="symbol for a blank"),
+        ],
+    )
+    def test_that_shows_something_is_not_blank(self, text: str) -> None:
+        assert Text(validate=validate.Length(max=2)).deserialize(text) == text
 
     @pytest.mark.parametrize("text", ["\U0001fae8", "\U0001f6d8", "\ue000"])
     def test_accepts_characters_that_python_does_not_know(self, text: str) -> None:
