@@ -30,6 +30,11 @@ SENDER = r'([^<>()@,;:"\[\]\\\x00-\x1f\x7f]*<)?[\w.+-]+@[\w.-]+(?(1)>)\Z'
 ORIGIN = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
 
 
+def threads_of_one_kind(threads: int) -> int:
+    """Return how many of a worker's threads requests of one kind hold at most (`api/server.py`)."""
+    return max(1, threads // 2)
+
+
 def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
     """Declare a setting that is text."""
     return fields.String(load_default=default, metadata={"meaning": meaning}, validate=validators, **options)
@@ -140,7 +145,10 @@ class SettingsSchema(Schema):
     HOST = text("127.0.0.1", "Address to listen on.")
     PORT = number(8000, "Port to listen on.", maximum=65_535)
     WORKERS = number(1, "Worker processes.")
-    THREADS = number(4, "Threads in each worker process for requests that may wait for a database or a lock.")
+    THREADS = number(
+        4,
+        "Threads in each worker process for reads that may wait; half as many more run writes.",
+    )
     REQUEST_SECONDS = number(10, "Longest time in which a client sends a request body.")
     STOP_SECONDS = number(15, "Longest time that running requests get to finish when the server stops.")
     TRUSTED_PROXIES = number(
@@ -185,8 +193,8 @@ class SettingsSchema(Schema):
     PASSWORD_HASH_TIME = number(2, "Passes of Argon2id over that memory.")
     DATABASE_TIMEOUT_SECONDS = number(
         5,
-        "Longest wait for a connection, a lock or an unreachable database host. On PostgreSQL, a statement "
-        "may take twice as long.",
+        "Longest wait for a thread, a connection, a lock or an unreachable database host. On PostgreSQL, a "
+        "statement may take twice as long.",
     )
     MAIL_URL = text(
         "",
