@@ -2,10 +2,11 @@
 
 import fcntl
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def connect() -> Connection:
         raise SystemExit(f"Cannot open the database: {reason}") from None
 
 
+def create_sqlite_file() -> None:
+    """Create the database file; the service only opens one that exists. Do nothing if it does."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(str(db.engine.url.database))) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")  # Writes the first page.
+
+
 @contextmanager
 def connected_to_sqlite() -> Iterator[Connection]:
     """Connect while no other process migrates a database in the same folder."""
@@ -78,6 +85,7 @@ def connected_to_sqlite() -> Iterator[Connection]:
         raise SystemExit(f"Cannot open the database: {error}") from None
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
+        create_sqlite_file()
         with connect() as connection:
             # Batch mode drops the table that it replaces, which would delete rows that refer to it. SQLite
             # ignores this statement within a transaction, which SQLAlchemy would begin.

@@ -1,6 +1,5 @@
 """The engine and its connection pool."""
 
-import sqlite3
 from typing import Any
 
 from flask import Flask
@@ -8,6 +7,7 @@ from sqlalchemy import Connection, event
 
 from api.config import threads_of_one_kind
 from api.db.extension import db, migrate
+from api.db.sqlite_file import DriverConnection, SQLiteFile
 from api.db.sqlite_write_lock import SQLiteWriteLock
 from api.db.transactions import begin_on_postgresql, in_autocommit
 
@@ -62,13 +62,15 @@ def _postgresql_arguments(timeout: int) -> dict[str, Any]:
 
 def _listen_on_sqlite(timeout: int) -> None:
     write_lock = SQLiteWriteLock(timeout)
+    file = SQLiteFile(db.engine)
 
     @event.listens_for(db.engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+    def prepare(connection: DriverConnection, _record: object) -> None:
         connection.isolation_level = None  # `begin` below begins transactions, not the driver.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        file.register(connection)
 
     @event.listens_for(db.engine, "begin")
     def begin(connection: Connection) -> None:
