@@ -4,19 +4,28 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import flask_migrate
 import orjson
+import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
+from sqlalchemy import make_url
+from sqlalchemy.exc import ProgrammingError
 
 from api import models
 from api.config import ROOT
 from api.db import db
+from tests.conftest import DATABASES
 from tests.support.contract import CONTRACT_FILE
 from tests.support.factories import Factory
-from tests.support.server import Server
+from tests.support.server import Server, free_port
+
+NewApp = Callable[..., Flask]
 
 
 def test_flask_openapi_prints_the_contract(migrated_app: Flask) -> None:
@@ -95,6 +104,77 @@ class TestShell:
         post_id = make.post(body="Hello.")
 
         assert run_in_shell(app, "Post.query.all()") == [f"[<Post {post_id} 'Hello.'>]"]
+
+
+@pytest.mark.parametrize("command", [["seed", "--users=2", "--posts=5"], ["counters", "check"]])
+class TestWithoutDatabase:
+    @pytest.mark.parametrize("kind", DATABASES)
+    def test_a_database_without_tables_is_refused_with_one_line(
+        self, new_app: NewApp, new_database_url: Any, command: list[str], kind: str
+    ) -> None:
+        result = new_app(new_database_url(kind)).test_cli_runner().invoke(args=command)
+
+        expected = "Error: The database is not migrated. Run `flask db upgrade` first.\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    def test_an_old_revision_is_refused_with_one_line(
+        self, new_app: NewApp, new_database_url: Any, command: list[str]
+    ) -> None:
+        app = new_app(new_database_url("sqlite"))
+        with app.app_context():
+            flask_migrate.upgrade(revision="0001")
+
+        result = app.test_cli_runner().invoke(args=command)
+
+        expected = "Error: The database is not migrated. Run `flask db upgrade` first.\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    def test_a_missing_file_is_refused_with_one_line(
+        self, new_app: NewApp, tmp_path: Path, command: list[str]
+    ) -> None:
+        result = new_app(f"sqlite:///{tmp_path}/x.db").test_cli_runner().invoke(args=command)
+
+        reason = (
+            f"the database file {tmp_path}/x.db does not exist or is empty; `flask db upgrade` creates it"
+        )
+        expected = f"Error: The database is not available: {reason}\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    def test_a_file_that_is_no_database_is_refused_with_one_line(
+        self, new_app: NewApp, tmp_path: Path, command: list[str]
+    ) -> None:
+        (tmp_path / "x.db").write_bytes(b"x" * 4096)
+
+        result = new_app(f"sqlite:///{tmp_path}/x.db").test_cli_runner().invoke(args=command)
+
+        expected = "Error: The database is not available: file is not a database\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    @pytest.mark.parametrize("reason", ['FATAL:  database "no_such" does not exist', "Connection refused"])
+    def test_an_unreachable_database_is_refused_with_one_line(
+        self, new_app: NewApp, new_database_url: Any, command: list[str], reason: str
+    ) -> None:
+        url = make_url(new_database_url("postgresql")).set(database="no_such")
+        if reason == "Connection refused":
+            url = make_url(f"postgresql://127.0.0.1:{free_port()}/a")
+
+        result = new_app(url.render_as_string(False)).test_cli_runner().invoke(args=command)
+
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: The database is not available: ")
+        assert reason in result.output
+        assert result.output.count("\n") == 1
+
+
+def test_a_mistake_in_a_command_is_not_hidden(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_options: object) -> None:
+        raise ProgrammingError("SELECT", None, Exception("no"))
+
+    monkeypatch.setattr("api.cli.wrong_counters", fail)
+
+    result = app.test_cli_runner().invoke(args=["counters", "check"])
+
+    assert isinstance(result.exception, ProgrammingError)
 
 
 def test_the_makefile_runs_this_application_despite_the_variables_of_another_project() -> None:

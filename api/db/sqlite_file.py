@@ -59,7 +59,10 @@ class SQLiteFile:
         except OSError:
             size = 0
         if not size:
-            raise sqlite3.OperationalError(f"the database file {self._path} does not exist or is empty")
+            reason = (
+                f"the database file {self._path} does not exist or is empty; `flask db upgrade` creates it"
+            )
+            raise sqlite3.OperationalError(reason)
         if self._opened and not self._is_same():
             self._engine.pool.dispose()  # Closes the connections that no thread uses.
             if self._connections:
