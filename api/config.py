@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
@@ -249,11 +250,26 @@ class Config(SimpleNamespace):
         An empty value counts as not set. Ends the process with one line for each mistake.
         """
         if environment is None:
-            environment = {**dotenv_values(folder / ".env"), **os.environ}  # type: ignore[dict-item]
+            environment = {**_read_dotenv(folder / ".env"), **os.environ}
         try:
             return cls(**{name: environment[name] for name in SETTINGS if environment.get(name)})
         except ValidationError as error:
             sys.exit("\n".join(f"{name} {mistake}" for name, [mistake] in error.messages_dict.items()))
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    """Return the variables in a file, if it exists. Ends the process with one line if it is not readable."""
+    if not path.is_file():
+        return {}  # A folder `.env` is a virtual environment.
+    try:
+        content = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        content = "\0"
+    except OSError as error:
+        sys.exit(f"{path} cannot be read: {error.strerror}.")
+    if "\0" in content:  # UTF-16 without a mark of the byte order is valid UTF-8.
+        sys.exit(f"{path} is not in UTF-8; save it in this encoding.")
+    return {name: value for name, value in dotenv_values(stream=StringIO(content)).items() if value}
 
 
 def _stored_secret(folder: Path) -> str:

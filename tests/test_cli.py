@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,25 +178,84 @@ def test_a_mistake_in_a_command_is_not_hidden(app: Flask, monkeypatch: pytest.Mo
     assert isinstance(result.exception, ProgrammingError)
 
 
-def test_the_makefile_runs_this_application_despite_the_variables_of_another_project() -> None:
+def in_make(command: str, *arguments: str, **environment: str) -> str:
+    """Run a command as a recipe of the Makefile, and return what it prints."""
     make = shutil.which("make")
     assert make
-    planned = subprocess.run(
-        [make, "--dry-run", "run", "openapi"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    (upgrade,) = re.findall(r"env .* db upgrade", planned)
+    recipe = [make, "--silent", "--eval", f"probe:\n\t{command}", "probe", *arguments]
+    run = subprocess.run(
+        recipe, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
-    ended = subprocess.run(
-        upgrade.replace("db upgrade", "routes").split(),
-        cwd=ROOT,
-        env=os.environ | {"FLASK_APP": "other"},
+
+def test_make_runs_this_application_despite_the_surroundings(tmp_path: Path) -> None:
+    for name in ("api", "tests", "migrations"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('another project')", "utf-8")
+
+    printed = in_make(
+        "$(FLASK) routes",
+        FLASK_APP="other",
+        FLASK_DEBUG="1",
+        FLASK_ENV="x",
+        FLASK_ENV_FILE="/no/such/file",
+        FLASK_ROUTES_SORT="x",
+        LC_ALL="POSIX",
+        PYTHONHOME="/no/such/folder",
+        PYTHONOPTIMIZE="2",
+        PYTHONPATH=str(tmp_path),
+        PYTHONSAFEPATH="1",
+        PYTHONWARNINGS="error",
+        TMPDIR="/no/such/folder",
+        VIRTUAL_ENV="/no/such/folder",
+    )
+
+    assert "posts.create_post" in printed
+
+
+def test_make_passes_only_what_pip_needs_to_reach_its_index() -> None:
+    foreign = {"PIP_TARGET": "/x", "PIP_USER": "1", "PIP_PREFIX": "/x", "PIP_PYTHON": "/x"}
+
+    printed = in_make("@env", PIP_INDEX_URL="https://pypi.example/simple", **foreign)
+
+    variables = dict(line.partition("=")[::2] for line in printed.splitlines())
+    assert not foreign.keys() & variables.keys()
+    assert variables["PIP_INDEX_URL"] == "https://pypi.example/simple"
+
+
+@pytest.mark.slow
+def test_make_has_flask_leave_dotenv_files_to_the_settings(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (tmp_path / ".env").write_text("MAIL_FROM=Jos\u00e9 <a@b.c>", "latin-1")
+    in_make("$(SKIP_DOTENV)", f"VENV={tmp_path}/venv")
+
+    printed = subprocess.run(
+        [tmp_path / "venv" / "bin" / "python", "-c", "import os; print(os.environ['FLASK_SKIP_DOTENV'])"],
         capture_output=True,
         text=True,
         check=True,
-    )
+    ).stdout
 
-    assert "posts.create_post" in ended.stdout
-    assert len(re.findall(r"/flask ", planned)) == len(re.findall(r"/flask --app wsgi ", planned)) == 3
+    assert printed == "1\n"
+
+
+def test_commands_work_in_another_folder_without_home_and_with_modules_of_the_same_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "__init__.py").write_text("raise RuntimeError('another project')", "utf-8")
+    environment = {"PATH": os.environ["PATH"], "LANG": "C", "PYTHONPATH": str(tmp_path)}
+    environment |= {"DATABASE_URL": f"sqlite:///{tmp_path}/x.db", "PYTHONIOENCODING": "ascii"}
+    flask = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi")]
+
+    for command in (["db", "upgrade"], ["openapi"], ["seed", "--users=2", "--posts=5"]):
+        ended = subprocess.run(
+            [*flask, *command], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+
+        assert ended.returncode == 0, ended.stderr
 
 
 def test_flask_serve_serves_and_says_where(server: Server) -> None:
