@@ -8,8 +8,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The variables of another Flask project may be exported.
-FLASK := env -u FLASK_APP -u FLASK_DEBUG $(BIN)/flask --app wsgi
+FLASK := $(BIN)/flask --app wsgi
+# Variables of another project or of the shell that would change what the commands do.
+unexport $(filter FLASK_% PIP_CONSTRAINT PIP_DRY_RUN PIP_PREFIX PIP_PYTHON PIP_REQUIREMENT PIP_ROOT PIP_TARGET \
+	PIP_USER PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONSAFEPATH PYTHONWARNINGS, $(.VARIABLES))
+export FLASK_SKIP_DOTENV := 1
+# Flask would read .env in this folder or above it, in UTF-8 only. api/config.py reads the one in this folder.
+SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
+	'w').write('import os; os.environ[\'FLASK_SKIP_DOTENV\'] = \'1\'')"
 BENCH := .venv-bench
 RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
@@ -73,6 +79,7 @@ $(VENV)/run: requirements.lock | $(VENV)/python
 	@echo "Installing what the service needs ..."
 	@$(BIN)/python $(PIP_INSTALL) requirements.lock
 	@$(BIN)/python $(PIP_CHECK)
+	@$(SKIP_DOTENV)
 	@touch $@
 
 $(VENV)/test: requirements-test.lock | $(VENV)/run

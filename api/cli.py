@@ -2,18 +2,46 @@
 
 import secrets
 import unicodedata
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask import Flask, current_app
 from flask.cli import with_appcontext
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.auth import passwords
 from api.contract.openapi import as_yaml, document
-from api.db import db, utc_now
+from api.db import db, migrate, utc_now
 from api.models.counters import wrong_counters
 from api.posts.rebuilding import rebuild_posts
+
+AMOUNT = click.IntRange(0, 10_000_000)
+
+
+def on_migrated_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Run a command on a migrated database, or end it with one line."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            scripts = ScriptDirectory.from_config(migrate.get_config())
+            current = MigrationContext.configure(db.session.connection()).get_current_heads()
+            if set(current) != set(scripts.get_heads()):
+                raise click.ClickException("The database is not migrated. Run `flask db upgrade` first.")
+            command(*args, **kwargs)
+        except (DatabaseError, PoolTimeoutError) as error:
+            if isinstance(error, DataError | IntegrityError | ProgrammingError):
+                raise
+            reason = str(getattr(error, "orig", error)).partition("\n")[0]
+            raise click.ClickException(f"The database is not available: {reason}") from None
+
+    return wrapper
 
 
 def init_app(app: Flask, prefix: str) -> None:
@@ -34,7 +62,7 @@ def init_app(app: Flask, prefix: str) -> None:
         if output:
             output.write_text(contract, "utf-8")
         else:
-            click.echo(contract, nl=False)
+            click.echo(contract.encode(), nl=False)  # In UTF-8, whatever the locale.
 
     @app.cli.group("counters")
     def counters() -> None:
@@ -42,6 +70,7 @@ def init_app(app: Flask, prefix: str) -> None:
 
     @counters.command("check")
     @click.option("--repair", is_flag=True, help="Correct wrong counters.")
+    @on_migrated_database
     def check(repair: bool) -> None:
         """Compare the counters with the rows that they count; fail if one is wrong."""
         wrong = wrong_counters(repair=repair)
@@ -52,13 +81,14 @@ def init_app(app: Flask, prefix: str) -> None:
             raise click.exceptions.Exit(1)
 
     @app.cli.command("seed")
-    @click.option("--users", default=1_000, type=click.IntRange(0), show_default=True)
-    @click.option("--posts", default=10_000, type=click.IntRange(0), show_default=True)
-    @click.option("--follows", type=click.IntRange(0), help="Default: 20 a user.")
-    @click.option("--likes", type=click.IntRange(0), help="Default: 2 a post.")
+    @click.option("--users", default=1_000, type=AMOUNT, show_default=True)
+    @click.option("--posts", default=10_000, type=AMOUNT, show_default=True)
+    @click.option("--follows", type=AMOUNT, help="Default: 20 a user.")
+    @click.option("--likes", type=AMOUNT, help="Default: 2 a post.")
     @click.option("--random-seed", default=1, show_default=True, help="Another number gives other rows.")
     @click.option("--password", help="The password of all users. Without it, none can sign in.")
     @click.option("--force", is_flag=True, help="Add to a database that already has users.")
+    @on_migrated_database
     def seed_command(password: str | None, **options: Any) -> None:
         """Insert fake users, posts, follows and likes.
 
@@ -89,6 +119,7 @@ def init_app(app: Flask, prefix: str) -> None:
 
 @click.command("rebuild-search")
 @with_appcontext
+@on_migrated_database
 def rebuild_search() -> None:
     """Rebuild the search index and the hashtags of existing posts.
 

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
@@ -36,6 +37,11 @@ ORIGIN = re.compile(
 
 DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 TEST_DOMAINS = "test,example,invalid,localhost"  # RFC 2606, section 2.
+
+
+def threads_of_one_kind(threads: int) -> int:
+    """Return how many of a worker's threads requests of one kind hold at most (`api/server.py`)."""
+    return max(1, threads // 2)
 
 
 def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
@@ -168,7 +174,10 @@ class SettingsSchema(Schema):
     HOST = text("127.0.0.1", "Address to listen on.")
     PORT = number(8000, "Port to listen on.", maximum=65_535)
     WORKERS = number(1, "Worker processes.")
-    THREADS = number(4, "Threads in each worker process for requests that may wait for a database or a lock.")
+    THREADS = number(
+        4,
+        "Threads in each worker process for reads that may wait; half as many more run writes.",
+    )
     REQUEST_SECONDS = number(10, "Longest time in which a client sends a request body.")
     STOP_SECONDS = number(15, "Longest time that running requests get to finish when the server stops.")
     TRUSTED_PROXIES = number(
@@ -223,8 +232,8 @@ class SettingsSchema(Schema):
     PASSWORD_HASH_TIME = number(2, "Passes of Argon2id over that memory.")
     DATABASE_TIMEOUT_SECONDS = number(
         5,
-        "Longest wait for a connection, a lock or an unreachable database host. On PostgreSQL, a statement "
-        "may take twice as long.",
+        "Longest wait for a thread, a connection, a lock or an unreachable database host. On PostgreSQL, a "
+        "statement may take twice as long.",
     )
     MAIL_URL = text(
         "",
@@ -296,7 +305,7 @@ class Config(SimpleNamespace):
         An empty value counts as not set. Ends the process with one line for each mistake.
         """
         if environment is None:
-            environment = {**dotenv_values(folder / ".env"), **os.environ}  # type: ignore[dict-item]
+            environment = {**_read_dotenv(folder / ".env"), **os.environ}
         try:
             return cls(**{name: environment[name] for name in SETTINGS if environment.get(name)})
         except ValidationError as error:
@@ -311,6 +320,21 @@ def _deployment_prefix(secret: str, url: URL) -> str:
     """
     database = url._replace(username=None, password=None).render_as_string(hide_password=False)
     return f"microblog-{hmac.digest(secret.encode(), database.encode(), 'sha256').hex()[:16]}"
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    """Return the variables in a file, if it exists. Ends the process with one line if it is not readable."""
+    if not path.is_file():
+        return {}  # A folder `.env` is a virtual environment.
+    try:
+        content = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        content = "\0"
+    except OSError as error:
+        sys.exit(f"{path} cannot be read: {error.strerror}.")
+    if "\0" in content:  # UTF-16 without a mark of the byte order is valid UTF-8.
+        sys.exit(f"{path} is not in UTF-8; save it in this encoding.")
+    return {name: value for name, value in dotenv_values(stream=StringIO(content)).items() if value}
 
 
 def _stored_secret(folder: Path) -> str:

@@ -2,7 +2,8 @@
 
 granian parses HTTP and holds the connections without a thread for each. The front reads each request whole,
 under a limit of bytes and of seconds, before it uses a thread. A client that sends or receives slowly
-therefore costs a connection and no thread.
+therefore costs a connection and no thread. A request that waits in the database, for a locked table say, does
+hold a thread. The front limits how many threads requests of one kind hold.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
@@ -26,10 +28,11 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotImplemented as MethodNotImplemented
 
 from api.auth.passwords import HASHES_AT_ONCE
-from api.config import ROOT
+from api.config import ROOT, threads_of_one_kind
 from api.db.transactions import SAFE_METHODS
 from api.web.json_body import METHODS_WITHOUT_BODY, SIZE_MAXIMUM
 from api.web.operation import operation_of
@@ -41,32 +44,86 @@ if TYPE_CHECKING:
 HEADERS_MAXIMUM = 16_384
 CHUNKS_MAXIMUM = 1024
 CONNECTIONS_MAXIMUM = 4096
+METHODS_THAT_READ = SAFE_METHODS | {"OPTIONS"}
 BODY_HEADERS = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
 # Requests that hash a password, running and waiting: a second and a half of work for one processor.
 HASHING_MAXIMUM = 64
+# Other requests of one kind that wait for a thread. Their bodies have at most 32 MiB together.
+WAITING_MAXIMUM = 512
 
 Headers = list[tuple[str, str]]
+
+
+class Lane:
+    """Requests of one kind: limits how many run at once, how many wait, and how long they wait.
+
+    Its methods run in the thread of the event loop.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor, running: int, waiting: int, seconds: float) -> None:
+        self._threads = threads
+        self._free = asyncio.Semaphore(running)
+        self._places = waiting
+        self._seconds = seconds
+
+    async def run(self, call: Callable[..., object], *arguments: Any) -> bool:
+        """Call a function in a thread; return False, without a call, if it would have to wait too long."""
+        if not await self._acquire():
+            return False
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        finally:
+            self._free.release()
+        return True
+
+    async def _acquire(self) -> bool:
+        if not self._free.locked():
+            return await self._free.acquire()  # Without waiting.
+        if not self._places:
+            return False
+        self._places -= 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._places += 1
 
 
 class Front:
     """An RSGI application that passes whole requests to a WSGI application (PEP 3333).
 
     A request runs in the event loop's own thread if nothing in it can wait: it only reads, the database is
-    SQLite, and rate limits are counted in memory. All other requests run in `THREADS` threads. Requests that
-    hash a password have threads of their own, so that they delay no others.
+    SQLite, and rate limits are counted in memory. All other requests run in threads:
+
+    - Requests that read share `THREADS` threads. Those of one operation hold at most half of them.
+    - Requests that write have threads of their own: half as many or, on SQLite, which has one writer at a
+      time, one.
+    - Requests that hash a password have threads of their own.
+
+    So a table that another session has locked delays only the requests that use it.
     """
 
     def __init__(self, app: Flask) -> None:
         self._app = app.wsgi_app
         self._seconds: int = app.config["REQUEST_SECONDS"]
-        self._threads = ThreadPoolExecutor(app.config["THREADS"])
-        self._hashing_threads = ThreadPoolExecutor(HASHES_AT_ONCE)
-        self._hashing = asyncio.Semaphore(HASHING_MAXIMUM)
+        self._urls = app.url_map.bind("")
+        threads, wait = app.config["THREADS"], app.config["DATABASE_TIMEOUT_SECONDS"]
+        running = threads_of_one_kind(threads)
+        reading_threads = ThreadPoolExecutor(threads)
+        self._reading = defaultdict[str | None, Lane](
+            lambda: Lane(reading_threads, running, WAITING_MAXIMUM, wait)
+        )
+        is_sqlite = app.config["DATABASE_URL"].startswith("sqlite")
+        writing = 1 if is_sqlite else running
+        self._writing = Lane(ThreadPoolExecutor(writing), writing, WAITING_MAXIMUM, wait)
+        waiting = HASHING_MAXIMUM - HASHES_AT_ONCE
+        self._hashing = Lane(ThreadPoolExecutor(HASHES_AT_ONCE), HASHES_AT_ONCE, waiting, wait)
         self._hashing_paths = hashing_paths(app)
         # Hundreds of clients may run into a limit at once. Their refusals take turns with other requests.
-        self._refusing_thread = ThreadPoolExecutor(1)
-        is_local = app.config["DATABASE_URL"].startswith("sqlite")
-        is_local &= app.config["RATELIMIT_STORAGE_URL"] == "memory://"
+        self._refusing = Lane(ThreadPoolExecutor(1), CONNECTIONS_MAXIMUM, 0, 0)
+        is_local = is_sqlite and app.config["RATELIMIT_STORAGE_URL"] == "memory://"
         self._methods_in_loop = SAFE_METHODS if is_local else frozenset[str]()
         self._environ: WSGIEnvironment = {
             "SCRIPT_NAME": "",
@@ -95,17 +152,26 @@ class Front:
         ):
             await self._read_body(environ, protocol)
         if SERVER_ERROR in environ:
-            await self._respond_in(self._refusing_thread, environ, protocol)
+            await self._refusing.run(self._respond, environ, protocol)
         elif method in self._methods_in_loop:
             self._respond(environ, protocol)
-        elif not self._takes_password(environ):
-            await self._respond_in(self._threads, environ, protocol)
-        elif self._hashing.locked():
+        elif not await self._lane_of(method, environ["PATH_INFO"]).run(self._respond, environ, protocol):
             environ[SERVER_ERROR] = unavailable()
-            await self._respond_in(self._refusing_thread, environ, protocol)
-        else:
-            async with self._hashing:
-                await self._respond_in(self._hashing_threads, environ, protocol)
+            await self._refusing.run(self._respond, environ, protocol)
+
+    def _lane_of(self, method: str, path: str) -> Lane:
+        """Return the lane of a request. Requests without an operation, which get a 404 or 405, have one.
+
+        A proxy may leave a prefix before the path.
+        """
+        if any(method == each and path.endswith(end) for each, end in self._hashing_paths):
+            return self._hashing
+        if method not in METHODS_THAT_READ:
+            return self._writing
+        try:
+            return self._reading[self._urls.match(path, method)[0]]
+        except HTTPException:
+            return self._reading[None]
 
     async def _read_body(self, environ: "WSGIEnvironment", protocol: HTTPProtocol) -> None:
         """Read the body into `wsgi.input`. One that is too long is left for the application to refuse."""
@@ -120,16 +186,6 @@ class Front:
             environ[SERVER_ERROR] = Problem("request_timeout")
         except ProtocolClosed:
             environ[SERVER_ERROR] = Problem("incomplete_body")
-
-    def _takes_password(self, environ: "WSGIEnvironment") -> bool:
-        """Return whether an operation hashes a password. A proxy may leave a prefix before its path."""
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        return any(method == each and path.endswith(end) for each, end in self._hashing_paths)
-
-    async def _respond_in(
-        self, threads: ThreadPoolExecutor, environ: "WSGIEnvironment", protocol: HTTPProtocol
-    ) -> None:
-        await asyncio.get_running_loop().run_in_executor(threads, self._respond, environ, protocol)
 
     def _respond(self, environ: "WSGIEnvironment", protocol: HTTPProtocol) -> None:
         """Run the application and send its response."""

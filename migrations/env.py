@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import click
@@ -16,10 +18,12 @@ from alembic.script import write_hooks
 from alembic.util import CommandError
 from flask import current_app
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from api.db import TSVector, UTCDateTime, db
+from api.db.sqlite_write_lock import is_busy
 
+LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE of a lock_timeout.
 BATCH_PREFIX = "_alembic_tmp_"  # Alembic's name for the new table, before it replaces the old one.
 
 
@@ -64,9 +68,40 @@ def connect() -> Connection:
     """Connect to the database, or end the process with one line."""
     try:
         return db.engine.connect()
-    except OperationalError as error:
+    except DatabaseError as error:
         reason = str(error.orig).partition("\n")[0]
         raise SystemExit(f"Cannot open the database: {reason}") from None
+
+
+def create_sqlite_file() -> None:
+    """Create the database file; the service only opens one that exists. Do nothing if it does."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(str(db.engine.url.database))) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")  # Writes the first page.
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Say that the process waits, if the lock is not free within a second."""
+    timer = Timer(
+        1, click.echo, ["Waiting for another process that migrates the database ..."], {"err": True}
+    )
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def lock_postgresql(connection: Connection) -> None:
+    """Wait until no other process migrates the database. Closing the connection releases the lock."""
+    with waiting():
+        connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('migrations'))")
+
+
+def lock_sqlite(folder: int) -> None:
+    """Wait until no other process migrates a database in the folder. Closing the folder releases the lock."""
+    with waiting():
+        fcntl.flock(folder, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -77,7 +112,8 @@ def connected_to_sqlite() -> Iterator[Connection]:
     except OSError as error:
         raise SystemExit(f"Cannot open the database: {error}") from None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        lock_sqlite(folder)
+        create_sqlite_file()
         with connect() as connection:
             # Batch mode drops the table that it replaces, which would delete rows that refer to it. SQLite
             # ignores this statement within a transaction, which SQLAlchemy would begin.
@@ -97,8 +133,7 @@ def connected_to_postgresql() -> Iterator[Connection]:
         # requests.
         connection.exec_driver_sql("SET statement_timeout = 0")
         connection.exec_driver_sql("SET lock_timeout = 0")
-        # The lock is released when the connection is closed.
-        connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('migrations'))")
+        lock_postgresql(connection)
         connection.exec_driver_sql("RESET lock_timeout")
         connection.commit()
         yield connection
@@ -147,7 +182,8 @@ OPTIONS: dict[str, Any] = {
     "compare_type": True,
     "render_as_batch": True,  # A revision generated on PostgreSQL works on SQLite too.
     "transactional_ddl": True,
-    "transaction_per_migration": True,
+    # One transaction for all revisions: an upgrade that is interrupted leaves the old schema.
+    "transaction_per_migration": False,
 }
 # Not in alembic.ini: Alembic cannot read hooks there if the path of the folder contains a percent sign.
 context.script.hooks.append({"_hook_name": "ruff", "type": "ruff"})
@@ -166,5 +202,9 @@ else:
             if "not up to date" in str(error):
                 raise CommandError("The database is not up to date: run `flask db upgrade` first.") from None
             raise
+        except OperationalError as error:
+            if not (is_busy(error) or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE):
+                raise
+            raise SystemExit("Nothing was migrated: another session has locked the database.") from None
         finally:
             connection.invalidate()  # Its settings differ from those of requests.

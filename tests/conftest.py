@@ -7,8 +7,9 @@ longer than a second.
 """
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -87,7 +88,10 @@ def new_database_url(
         nonlocal number
         number += 1
         if kind == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'test.db'}"
+            file = tmp_path_factory.mktemp("sqlite") / "test.db"
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")  # Writes the first page.
+            return f"sqlite:///{file}"
         name = f"test_{worker_id}_{number}"
         server: PostgresServer = request.getfixturevalue("postgres")
         server.psql(f"CREATE DATABASE {name};")

@@ -4,19 +4,29 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import flask_migrate
 import orjson
+import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
+from sqlalchemy import make_url
+from sqlalchemy.exc import ProgrammingError
 
 from api import models
 from api.config import ROOT
 from api.db import db
+from tests.conftest import DATABASES
 from tests.support.contract import CONTRACT_FILE
 from tests.support.factories import Factory
-from tests.support.server import Server
+from tests.support.server import Server, free_port
+
+NewApp = Callable[..., Flask]
 
 
 def test_flask_openapi_prints_the_contract(migrated_app: Flask) -> None:
@@ -97,25 +107,155 @@ class TestShell:
         assert run_in_shell(app, "Post.query.all()") == [f"[<Post {post_id} 'Hello.'>]"]
 
 
-def test_the_makefile_runs_this_application_despite_the_variables_of_another_project() -> None:
+@pytest.mark.parametrize("command", [["seed", "--users=2", "--posts=5"], ["counters", "check"]])
+class TestWithoutDatabase:
+    @pytest.mark.parametrize("kind", DATABASES)
+    def test_a_database_without_tables_is_refused_with_one_line(
+        self, new_app: NewApp, new_database_url: Any, command: list[str], kind: str
+    ) -> None:
+        result = new_app(new_database_url(kind)).test_cli_runner().invoke(args=command)
+
+        expected = "Error: The database is not migrated. Run `flask db upgrade` first.\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    def test_an_old_revision_is_refused_with_one_line(
+        self, new_app: NewApp, new_database_url: Any, command: list[str]
+    ) -> None:
+        app = new_app(new_database_url("sqlite"))
+        with app.app_context():
+            flask_migrate.upgrade(revision="0001")
+
+        result = app.test_cli_runner().invoke(args=command)
+
+        expected = "Error: The database is not migrated. Run `flask db upgrade` first.\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    def test_a_missing_file_is_refused_with_one_line(
+        self, new_app: NewApp, tmp_path: Path, command: list[str]
+    ) -> None:
+        result = new_app(f"sqlite:///{tmp_path}/x.db").test_cli_runner().invoke(args=command)
+
+        reason = (
+            f"the database file {tmp_path}/x.db does not exist or is empty; `flask db upgrade` creates it"
+        )
+        expected = f"Error: The database is not available: {reason}\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    def test_a_file_that_is_no_database_is_refused_with_one_line(
+        self, new_app: NewApp, tmp_path: Path, command: list[str]
+    ) -> None:
+        (tmp_path / "x.db").write_bytes(b"x" * 4096)
+
+        result = new_app(f"sqlite:///{tmp_path}/x.db").test_cli_runner().invoke(args=command)
+
+        expected = "Error: The database is not available: file is not a database\n"
+        assert (result.exit_code, result.output) == (1, expected)
+
+    @pytest.mark.parametrize("reason", ['FATAL:  database "no_such" does not exist', "Connection refused"])
+    def test_an_unreachable_database_is_refused_with_one_line(
+        self, new_app: NewApp, new_database_url: Any, command: list[str], reason: str
+    ) -> None:
+        url = make_url(new_database_url("postgresql")).set(database="no_such")
+        if reason == "Connection refused":
+            url = make_url(f"postgresql://127.0.0.1:{free_port()}/a")
+
+        result = new_app(url.render_as_string(False)).test_cli_runner().invoke(args=command)
+
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: The database is not available: ")
+        assert reason in result.output
+        assert result.output.count("\n") == 1
+
+
+def test_a_mistake_in_a_command_is_not_hidden(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_options: object) -> None:
+        raise ProgrammingError("SELECT", None, Exception("no"))
+
+    monkeypatch.setattr("api.cli.wrong_counters", fail)
+
+    result = app.test_cli_runner().invoke(args=["counters", "check"])
+
+    assert isinstance(result.exception, ProgrammingError)
+
+
+def in_make(command: str, *arguments: str, **environment: str) -> str:
+    """Run a command as a recipe of the Makefile, and return what it prints."""
     make = shutil.which("make")
     assert make
-    planned = subprocess.run(
-        [make, "--dry-run", "run", "openapi"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    (upgrade,) = re.findall(r"env .* db upgrade", planned)
+    recipe = [make, "--silent", "--eval", f"probe:\n\t{command}", "probe", *arguments]
+    run = subprocess.run(
+        recipe, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
-    ended = subprocess.run(
-        upgrade.replace("db upgrade", "routes").split(),
-        cwd=ROOT,
-        env=os.environ | {"FLASK_APP": "other"},
+
+def test_make_runs_this_application_despite_the_surroundings(tmp_path: Path) -> None:
+    for name in ("api", "tests", "migrations"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('another project')", "utf-8")
+
+    printed = in_make(
+        "$(FLASK) routes",
+        FLASK_APP="other",
+        FLASK_DEBUG="1",
+        FLASK_ENV="x",
+        FLASK_ENV_FILE="/no/such/file",
+        FLASK_ROUTES_SORT="x",
+        LC_ALL="POSIX",
+        PYTHONHOME="/no/such/folder",
+        PYTHONOPTIMIZE="2",
+        PYTHONPATH=str(tmp_path),
+        PYTHONSAFEPATH="1",
+        PYTHONWARNINGS="error",
+        TMPDIR="/no/such/folder",
+        VIRTUAL_ENV="/no/such/folder",
+    )
+
+    assert "posts.create_post" in printed
+
+
+def test_make_passes_only_what_pip_needs_to_reach_its_index() -> None:
+    foreign = {"PIP_TARGET": "/x", "PIP_USER": "1", "PIP_PREFIX": "/x", "PIP_PYTHON": "/x"}
+
+    printed = in_make("@env", PIP_INDEX_URL="https://pypi.example/simple", **foreign)
+
+    variables = dict(line.partition("=")[::2] for line in printed.splitlines())
+    assert not foreign.keys() & variables.keys()
+    assert variables["PIP_INDEX_URL"] == "https://pypi.example/simple"
+
+
+@pytest.mark.slow
+def test_make_has_flask_leave_dotenv_files_to_the_settings(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (tmp_path / ".env").write_text("MAIL_FROM=Jos\u00e9 <a@b.c>", "latin-1")
+    in_make("$(SKIP_DOTENV)", f"VENV={tmp_path}/venv")
+
+    printed = subprocess.run(
+        [tmp_path / "venv" / "bin" / "python", "-c", "import os; print(os.environ['FLASK_SKIP_DOTENV'])"],
         capture_output=True,
         text=True,
         check=True,
-    )
+    ).stdout
 
-    assert "posts.create_post" in ended.stdout
-    assert len(re.findall(r"/flask ", planned)) == len(re.findall(r"/flask --app wsgi ", planned)) == 3
+    assert printed == "1\n"
+
+
+def test_commands_work_in_another_folder_without_home_and_with_modules_of_the_same_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "__init__.py").write_text("raise RuntimeError('another project')", "utf-8")
+    environment = {"PATH": os.environ["PATH"], "LANG": "C", "PYTHONPATH": str(tmp_path)}
+    environment |= {"DATABASE_URL": f"sqlite:///{tmp_path}/x.db", "PYTHONIOENCODING": "ascii"}
+    flask = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi")]
+
+    for command in (["db", "upgrade"], ["openapi"], ["seed", "--users=2", "--posts=5"]):
+        ended = subprocess.run(
+            [*flask, *command], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+
+        assert ended.returncode == 0, ended.stderr
 
 
 def test_flask_serve_serves_and_says_where(server: Server) -> None:

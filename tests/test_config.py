@@ -336,3 +336,47 @@ def test_the_documentation_lists_every_setting_with_its_default_and_meaning() ->
     )
 
     assert f"| --- | --- | --- |\n{table}\n\n" in (ROOT / "docs" / "settings.md").read_text("utf-8")
+
+
+class TestDotenv:
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+    @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+    def test_may_have_a_byte_order_mark_and_any_line_ends(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, line_end: str
+    ) -> None:
+        lines = ["PORT=8123", f"DATABASE_URL=sqlite:///{tmp_path}/caf\u00e9.db", ""]
+        (tmp_path / ".env").write_bytes(line_end.join(lines).encode(encoding))
+        for name in ("PORT", "DATABASE_URL"):
+            monkeypatch.delenv(name, raising=False)
+
+        config = Config.from_environment(folder=tmp_path)
+
+        assert config.PORT == 8123
+        assert "caf" in config.DATABASE_URL
+
+    @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+    def test_in_another_encoding_ends_the_process_with_one_line(self, tmp_path: Path, encoding: str) -> None:
+        (tmp_path / ".env").write_text("PORT=8123 # caf\u00e9\n", encoding)
+
+        with pytest.raises(SystemExit) as ended:
+            Config.from_environment(folder=tmp_path)
+
+        assert ended.value.code == f"{tmp_path}/.env is not in UTF-8; save it in this encoding."
+
+    def test_that_cannot_be_read_ends_the_process_with_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_arguments: object) -> None:
+            raise PermissionError(13, "Permission denied")  # Root may read every file.
+
+        (tmp_path / ".env").touch()
+        monkeypatch.setattr(Path, "read_text", refuse)
+
+        with pytest.raises(SystemExit, match=r"/\.env cannot be read: Permission denied\.$"):
+            Config.from_environment(folder=tmp_path)
+
+    def test_that_is_a_folder_is_ignored(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / ".env").mkdir()
+        monkeypatch.delenv("PORT", raising=False)
+
+        assert Config.from_environment(folder=tmp_path).PORT == 8000

@@ -1,10 +1,11 @@
 """`db` and `migrate`, the Flask extensions, and the base class of the models."""
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from alembic.config import Config
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import BigInteger, Integer, MetaData
@@ -75,5 +76,17 @@ else:
     # With expire_on_commit, serializing a row after the commit would read it again.
     db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 
-# Relative, because Alembic does not accept a path with a percent sign.
-migrate = Migrate(directory=os.path.relpath(ROOT / "migrations"))
+
+class Migrations(Migrate):  # type: ignore[misc]  # Flask-Migrate has no types.
+    """Flask-Migrate, for folders whose path may contain a percent sign."""
+
+    def get_config(self, directory: str | None = None, *args: Any, **kwargs: Any) -> Config:
+        """Return Alembic's configuration. Its values must have percent signs escaped, its file name not."""
+        folder = str(directory or self.directory)
+        config: Config = super().get_config(folder.replace("%", "%%"), *args, **kwargs)
+        config.config_file_name = str(Path(folder) / "alembic.ini")
+        config.file_config.read(config.config_file_name, "utf-8")
+        return config
+
+
+migrate = Migrations(directory=str(ROOT / "migrations"))

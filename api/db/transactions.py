@@ -40,10 +40,13 @@ def refuse_to_flush_in_autocommit(*_arguments: object) -> None:
         raise RuntimeError(f"{request.method} requests run in autocommit and must not change rows")
 
 
-def begin_on_postgresql(connection: Connection) -> None:
-    """Begin a transaction. The driver is in autocommit mode, so that reads send no BEGIN and COMMIT."""
+def begin_on_postgresql(connection: Connection, lock_timeout: int) -> None:
+    """Begin a transaction that waits for locks for so many seconds.
+
+    The driver is in autocommit mode, so that reads send no BEGIN and COMMIT.
+    """
     if not in_autocommit(connection):
-        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(f"BEGIN; SET LOCAL lock_timeout = '{lock_timeout}s'")
 
 
 def init_app(app: Flask) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice, permutations, product
 from random import Random
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,6 +19,8 @@ Pair: TypeAlias = tuple[int, int]
 YEAR, REGISTRATION = timedelta(days=365), timedelta(days=35)
 BODY_MAXIMUM = 140
 REPLY_SHARE, HASHTAG_SHARE, MENTION_SHARE, URL_SHARE = 0.2, 0.4, 0.1, 0.05  # Of all posts.
+# So many random pairs are tried for each pair of users, or of a user and a post.
+ATTEMPTS = 50
 REPLY_DISTANCE = 100  # A reply refers to one of this many posts before it.
 # A sentence in a fixed number of posts, so that benchmarks of the search have a rare word.
 RARE_SENTENCE, RARE_POSTS = "Look, a zeppelin!", 30
@@ -68,8 +71,8 @@ class FakeData:
         self._authors = {post_id: self._zipf(self._users) for post_id in post_ids}
         self._replies_to = {post_id: self._choose_parent(post_ids, post_id) for post_id in post_ids}
         self._rare = set(random.sample(post_ids, min(RARE_POSTS, len(post_ids))))
-        self._follows = _distinct(self._random_follows(), follows)
-        self._likes = _distinct(self._random_likes(), likes)
+        self._follows = self._distinct(self._random_follows(), permutations(user_ids, 2), follows)
+        self._likes = self._distinct(self._random_likes(), product(user_ids, post_ids), likes)
 
     def users(self, password_hash: str) -> Iterator[Row]:
         """Generate the rows of users."""
@@ -193,13 +196,16 @@ class FakeData:
         while True:
             yield self._zipf(self._users), self._zipf(self._posts)
 
-
-def _distinct(pairs: Iterator[Pair], count: int) -> list[Pair]:
-    """Return the first `count` distinct pairs."""
-    distinct: dict[Pair, None] = {}
-    while len(distinct) < count:
-        distinct[next(pairs)] = None
-    return list(distinct)
+    def _distinct(self, pairs: Iterator[Pair], possible: Iterator[Pair], count: int) -> list[Pair]:
+        """Return `count` distinct pairs: random ones or, where these repeat themselves, any possible ones."""
+        distinct: dict[Pair, None] = {}
+        attempts = islice(pairs, ATTEMPTS * count)
+        while len(distinct) < count and (pair := next(attempts, None)):
+            distinct[pair] = None
+        if len(distinct) < count:
+            others = [pair for pair in possible if pair not in distinct]
+            distinct |= dict.fromkeys(self._random.sample(others, count - len(distinct)))
+        return list(distinct)
 
 
 def _email(username: str) -> str:

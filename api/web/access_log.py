@@ -57,6 +57,8 @@ class StandardOutputHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record. Never raises: a fault in the log must not fail the request."""
+        if sys.stdout is None:
+            return  # It was closed before Python started.
         try:
             line = self.format(record) + "\n"
             with suppress(OSError):

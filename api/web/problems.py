@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 import orjson
 from flask import Flask, Response, current_app
 from marshmallow import ValidationError
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    NotSupportedError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
@@ -99,7 +106,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(IntegrityError, _integrity_error)
     app.register_error_handler(DataError, lambda _: Problem("invalid_input").response())
     app.register_error_handler(StaleDataError, lambda _: Problem("conflict").response())
-    for exception in (OperationalError, InterfaceError, InternalError, PoolTimeoutError):
+    for exception in (DatabaseError, InterfaceError, PoolTimeoutError):
         app.register_error_handler(exception, _database_error)
     app.register_error_handler(Exception, _unexpected)
 
@@ -135,8 +142,12 @@ def _integrity_error(error: IntegrityError) -> Response:
 
 
 def _database_error(error: Exception) -> Response:
-    """Return 503, or 500 if retrying cannot help: SQLite reports a missing table as an OperationalError."""
-    if re.match("no such (table|column)", str(getattr(error, "orig", ""))):
+    """Return 503, or 500 if retrying cannot help: SQLite reports a missing table as an OperationalError.
+
+    A file that is no database is a DatabaseError.
+    """
+    is_mistake = isinstance(error, ProgrammingError | NotSupportedError)
+    if is_mistake or re.match("no such (table|column)", str(getattr(error, "orig", ""))):
         return _unexpected(error)
     current_app.logger.warning("%s: database unavailable: %r", current_request().id, error)
     return unavailable().response()

@@ -1,18 +1,22 @@
 """Migrations: they create the tables of the models; new revisions are numbered and formatted."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import flask_migrate
+import psycopg
 import pytest
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
-from sqlalchemy import CheckConstraint, MetaData, Table, inspect, text
+from sqlalchemy import CheckConstraint, MetaData, Table, inspect, make_url, text
 
 from api.config import ROOT
 from api.db import db, utc_now
@@ -203,15 +207,112 @@ def test_the_migrations_can_be_written_as_sql(empty_app: Flask, capsys: pytest.C
     assert "CREATE TABLE posts" in capsys.readouterr().out
 
 
-def test_processes_that_upgrade_at_once_all_succeed(database_url: str) -> None:
-    environment = os.environ | {"DATABASE_URL": database_url, "FLASK_APP": "wsgi"}
+@contextmanager
+def locked_by_another(database_url: str) -> Iterator[None]:
+    """Hold the lock of a process that migrates the database."""
+    if database_url.startswith("postgresql"):
+        url = make_url(database_url).set(drivername="postgresql")
+        with psycopg.connect(url.render_as_string(hide_password=False)) as other:
+            other.execute("SELECT pg_advisory_lock(hashtext('migrations'))")
+            yield
+    else:
+        folder = os.open(Path(str(make_url(database_url).database)).parent, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(folder)
 
-    upgrades = [
-        subprocess.Popen([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environment)
-        for _ in range(2)
-    ]
 
-    assert [upgrade.wait() for upgrade in upgrades] == [0, 0]
+# Alembic logs each revision that it runs.
+LOGGED_FLASK = "import logging; logging.basicConfig(level='INFO'); from flask.cli import main; main()"
+
+
+def flask_db(database_url: str, *command: str, **settings: str) -> subprocess.Popen[str]:
+    """Start `flask db`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", LOGGED_FLASK, "--app", "wsgi", "db", *command],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database_url} | settings,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def settled_revision(app: Flask) -> str | None:
+    """Return the revision of a database that no process migrates; it has all tables of the models or none."""
+    with locked_by_another(app.config["DATABASE_URL"]), app.app_context(), db.engine.connect() as connection:
+        (revision,) = MigrationContext.configure(connection).get_current_heads() or (None,)
+        tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    assert tables >= set(db.metadata.tables) if revision else not tables
+    return revision
+
+
+@pytest.mark.slow
+class TestProcesses:
+    @pytest.mark.parametrize("command", ["upgrade", "downgrade base", "stamp"])
+    def test_that_migrate_at_once_all_succeed(
+        self, new_app: Callable[..., Flask], database_url: str, command: str
+    ) -> None:
+        app = new_app(database_url)
+        if command == "downgrade base":
+            with app.app_context():
+                flask_migrate.upgrade()
+
+        processes = [flask_db(database_url, *command.split()) for _ in range(3)]
+
+        ended = [(process.communicate()[1], process.returncode) for process in processes]
+        assert [status for _, status in ended] == [0] * 3, ended
+        if command != "stamp":
+            assert settled_revision(app) == (REVISIONS[-1] if command == "upgrade" else None)
+
+    def test_that_wait_say_so_in_one_line(self, database_url: str) -> None:
+        with locked_by_another(database_url):
+            process = flask_db(database_url, "upgrade")
+            assert process.stderr
+            lines: list[str] = []
+            while not lines or lines[-1].startswith("INFO"):
+                lines.append(process.stderr.readline())
+            assert lines[-1] == "Waiting for another process that migrates the database ...\n"
+            assert process.poll() is None
+
+        assert "Waiting" not in process.communicate()[1]
+        assert process.returncode == 0
+
+    @pytest.mark.parametrize("revision", REVISIONS)
+    def test_that_are_killed_leave_the_old_or_the_new_schema(
+        self, new_app: Callable[..., Flask], database_url: str, revision: str
+    ) -> None:
+        app = new_app(database_url)
+        process = flask_db(database_url, "upgrade")
+        assert process.stderr
+        assert any(f"-> {revision}" in line for line in process.stderr)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.002 * int(revision))  # Another moment within each revision.
+        process.kill()
+        process.communicate()
+
+        assert settled_revision(app) in {None, REVISIONS[-1]}
+        with app.app_context():
+            flask_migrate.upgrade()
+        assert settled_revision(app) == REVISIONS[-1]
+
+    def test_that_find_a_locked_database_end_with_one_line(
+        self, new_migrated_app: Callable[..., Flask], database_url: str
+    ) -> None:
+        app = new_migrated_app(make_url(database_url).get_backend_name(), DATABASE_TIMEOUT_SECONDS=60)
+        url = app.config["DATABASE_URL"]
+        with app.app_context(), db.engine.connect() as other:
+            other.exec_driver_sql("SELECT 1")  # On SQLite, begins with the write lock.
+            if database_url.startswith("postgresql"):
+                other.exec_driver_sql("LOCK TABLE email_tokens")
+            process = flask_db(url, "downgrade", "0001", DATABASE_TIMEOUT_SECONDS="1")
+            _, errors = process.communicate()
+
+        assert process.returncode == 1
+        assert errors.splitlines()[-1] == "Nothing was migrated: another session has locked the database."
+        assert "Traceback" not in errors
+        assert settled_revision(app) == REVISIONS[-1]
 
 
 def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
@@ -221,9 +322,11 @@ def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
     shutil.copy(ROOT / "wsgi.py", clone)
     environment = ENVIRONMENT | {"DATABASE_URL": "sqlite:///test.db"}
 
-    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=clone, env=environment, check=True)
+    for cwd, application in ((clone, "wsgi"), (tmp_path, f"{clone}/wsgi")):
+        command = [sys.executable, "-m", "flask", "--app", application, "db", "upgrade"]
+        subprocess.run(command, cwd=cwd, env=environment, check=True)
 
-    assert (clone / "test.db").exists()
+        (clone / "test.db").unlink()
 
 
 class TestNewRevision:

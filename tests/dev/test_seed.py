@@ -32,12 +32,17 @@ AMOUNTS = [
     pytest.param({**NOTHING, "users": 1, "posts": 3, "likes": 3}, id="one user"),
     pytest.param({**NOTHING, "users": 1, "posts": 1}, id="one post"),
     pytest.param({"users": 5, "posts": 7, "follows": 20, "likes": 35}, id="as many as possible"),
+    pytest.param(
+        {"users": 120, "posts": 120, "follows": 14_280, "likes": 14_400}, id="as many as possible of many"
+    ),
 ]
 DEFAULTS = [
     pytest.param(30, 40, {"follows": 435, "likes": 80}, id="many"),
     pytest.param(50, 20, {"follows": 1_000, "likes": 40}, id="more users"),
     pytest.param(2, 5, {"follows": 1, "likes": 5}, id="few"),
     pytest.param(1, 1, {"follows": 0, "likes": 0}, id="one"),
+    pytest.param(1, 200, {"follows": 0, "likes": 100}, id="one with posts"),
+    pytest.param(3, 0, {"follows": 3, "likes": 0}, id="no posts"),
     pytest.param(0, 0, {"follows": 0, "likes": 0}, id="none"),
 ]
 # The number of posts that the query planner assumes.
@@ -279,13 +284,6 @@ class TestSeed:
         with app.app_context():
             assert db.session.scalars(select(Post.like_count)).one() == 1
 
-    @pytest.mark.parametrize("kind", DATABASES)
-    def test_refuses_a_database_without_tables(self, new_app: Any, new_database_url: Any, kind: str) -> None:
-        result = run(new_app(new_database_url(kind)), SMALL)
-
-        expected = "Error: The database is not migrated. Run `flask db upgrade` first.\n"
-        assert (result.exit_code, result.output) == (1, expected)
-
     def test_refuses_a_database_with_users(self, app: Flask, make: Factory) -> None:
         make.user()
 
@@ -318,8 +316,18 @@ class TestSeed:
         assert (result.exit_code, result.output) == (1, f"Error: {reason}\n")
         assert amounts_in(app) == NOTHING
 
-    def test_refuses_negative_numbers(self, app: Flask) -> None:
-        assert run(app, {"posts": -1}).exit_code == 2
+    @pytest.mark.parametrize("name", NOTHING)
+    @pytest.mark.parametrize("number", [-1, 10**7 + 1, 10**30])
+    def test_refuses_numbers_out_of_range(self, app: Flask, name: str, number: int) -> None:
+        result = run(app, {name: number})
+
+        assert result.exit_code == 2
+        assert result.output.endswith(f"{number} is not in the range 0<=x<=10000000.\n")
+
+    def test_refuses_posts_by_default_without_users(self, app: Flask) -> None:
+        result = app.test_cli_runner().invoke(args=["seed", "--users=0"])
+
+        assert (result.exit_code, result.output) == (1, "Error: Posts need at least one user.\n")
 
     @pytest.mark.parametrize("password", ["x", "cafe\u0301"], ids=["short", "decomposed"])
     def test_gives_all_users_the_password_option(

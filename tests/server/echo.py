@@ -9,7 +9,12 @@ from api.server import Front
 
 app = Flask(__name__)
 app.config.from_mapping(
-    DATABASE_URL="sqlite:///", RATELIMIT_STORAGE_URL="memory://", REQUEST_SECONDS=1, THREADS=1, WORKERS=1
+    DATABASE_TIMEOUT_SECONDS=60,
+    DATABASE_URL="sqlite:///",
+    RATELIMIT_STORAGE_URL="memory://",
+    REQUEST_SECONDS=1,
+    THREADS=1,
+    WORKERS=1,
 )
 
 

@@ -306,9 +306,9 @@ def test_operations_that_take_a_password_are_known(migrated_app: Flask) -> None:
 def test_a_password_is_expected_behind_the_prefix_of_a_proxy(
     migrated_app: Flask, method: str, path: str, *, takes: bool
 ) -> None:
-    environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
+    front = Front(migrated_app)
 
-    assert Front(migrated_app)._takes_password(environ) == takes
+    assert (front._lane_of(method, path) is front._hashing) == takes
 
 
 @pytest.mark.parametrize(

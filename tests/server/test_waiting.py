@@ -1,18 +1,23 @@
 """Clients, locks and passwords that take long delay no other requests."""
 
+import asyncio
 import base64
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import Any
 
+import psycopg
 import pytest
 
 from api.config import SETTINGS
-from api.server import HASHING_MAXIMUM
+from api.server import HASHING_MAXIMUM, Lane
 from benchmarks.slow_clients import KINDS
 from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD
@@ -42,13 +47,14 @@ def test_slow_clients_delay_no_others(server: Server, kind: str) -> None:
         assert max(seconds_of(lambda: server.get(f"{PREFIX}/posts")) for _ in range(20)) < SOON_SECONDS
 
 
+PATIENT = {"DATABASE_TIMEOUT_SECONDS": "60"}
 UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
 
 
 @pytest.fixture
 def signed_up(tmp_path: Path) -> Iterator[Server]:
     """A server of which Ann is a user."""
-    with running_server(tmp_path, **UNLIMITED) as server:
+    with running_server(tmp_path, **PATIENT, **UNLIMITED) as server:
         server.send("POST", f"{PREFIX}/users", json=ANN)
         yield server
 
@@ -71,10 +77,125 @@ def test_a_writer_that_waits_for_a_lock_delays_no_reader(signed_up: Server, tmp_
         assert post.result()[0] == 201
 
 
+@contextmanager
+def locked_on_sqlite(url: str) -> Iterator[None]:
+    """Hold the write lock of a database."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextmanager
+def locked_on_postgresql(url: str, table: str = "posts") -> Iterator[None]:
+    """Hold the lock of a table that conflicts with all others."""
+    with psycopg.connect(url) as other:
+        other.execute(f"LOCK TABLE {table}")
+        yield
+
+
+LOCKS = {"sqlite": locked_on_sqlite, "postgresql": locked_on_postgresql}
+CLIENTS = 40
+Timed = tuple[float, tuple[int, Any, Any]]
+
+
+def timed(action: Callable[[], Any]) -> Timed:
+    """Return how long an action takes, and its result."""
+    began = time.monotonic()
+    result = action()
+    return time.monotonic() - began, result
+
+
+def others_during(
+    lock: AbstractContextManager[None], waiting: Sequence[Callable[[], Any]], other: Callable[[], Any]
+) -> tuple[list[Timed], list[Timed]]:
+    """Send requests that wait for a lock, and others as long as they wait; return the responses of both."""
+    with lock, ThreadPoolExecutor(len(waiting)) as threads:
+        running = [threads.submit(timed, request) for request in waiting]
+        others = []
+        while not all(one.done() for one in running):
+            others.append(timed(other))
+        return [one.result() for one in running], others
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_writers_that_wait_for_a_lock_delay_no_readers_and_are_refused_in_time(
+    tmp_path: Path, new_database_url: Any, kind: str
+) -> None:
+    url = new_database_url(kind)
+    with running_server(tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT_SECONDS="3", **UNLIMITED) as server:
+        server.send("POST", f"{PREFIX}/users", json=ANN)
+        token = server.send("POST", f"{PREFIX}/tokens", BASIC)[2]["access_token"]
+        bearer = {"Authorization": f"Bearer {token}"}
+        write = partial(server.send, "POST", f"{PREFIX}/posts", bearer, {"body": "Hello."})
+
+        writes, reads = others_during(
+            LOCKS[kind](url), CLIENTS * [write], partial(server.send, "GET", f"{PREFIX}/users/ann")
+        )
+
+        assert write()[0] == 201
+    assert {status for _, (status, *_) in reads} == {200}
+    assert max(seconds for seconds, _ in reads) < 3
+    refused = {(status, headers["Retry-After"], body["code"]) for _, (status, headers, body) in writes}
+    assert refused == {(503, "2", "unavailable")}
+    # Each waits for a thread, then for the lock. Without a limit, the last would wait for 30 seconds.
+    assert max(seconds for seconds, _ in writes) < 15
+
+
+@pytest.mark.parametrize("paths", [["/posts"], ["/posts", "/users/ann/posts", "/posts/1/thread", "/posts/1"]])
+def test_readers_that_wait_for_a_lock_delay_no_readers_of_other_tables(
+    tmp_path: Path, new_database_url: Any, paths: list[str]
+) -> None:
+    url = new_database_url("postgresql")
+    with running_server(tmp_path, DATABASE_URL=url, **UNLIMITED) as server:
+        server.send("POST", f"{PREFIX}/users", json=ANN)
+        lists = [partial(server.send, "GET", f"{PREFIX}{path}") for path in paths]
+
+        waited, reads = others_during(
+            locked_on_postgresql(url),
+            CLIENTS // len(lists) * lists,
+            partial(server.send, "GET", f"{PREFIX}/users/ann"),
+        )
+
+    assert {status for _, (status, *_) in reads} == {200}
+    assert max(seconds for seconds, _ in reads) < 3
+    assert {status for _, (status, *_) in waited} == {503}
+
+
+class TestLane:
+    async def responses(self, lane: Lane, calls: int, blocked: Event) -> list[bool]:
+        """Run calls that end when one more call finds no place."""
+        running = [asyncio.create_task(lane.run(blocked.wait)) for _ in range(calls)]
+        await asyncio.sleep(0)
+        refused = await lane.run(blocked.wait)
+        blocked.set()
+        return [*await asyncio.gather(*running), refused]
+
+    def test_refuses_calls_beyond_those_that_run_and_wait(self) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            responses = asyncio.run(self.responses(Lane(threads, 2, 3, 60), 5, Event()))
+
+        assert responses == [True] * 5 + [False]
+
+    def test_refuses_a_call_that_waits_too_long(self) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            responses = asyncio.run(self.responses(Lane(threads, 1, 1, 0.01), 1, Event()))
+
+        assert responses == [True, False]
+
+    def test_has_a_place_again_after_each_call(self) -> None:
+        async def run_twice(lane: Lane) -> list[bool]:
+            with pytest.raises(ZeroDivisionError):
+                await lane.run(lambda: 1 // 0)
+            return [await lane.run(lambda: None) for _ in range(2)]
+
+        with ThreadPoolExecutor(1) as threads:
+            assert asyncio.run(run_twice(Lane(threads, 1, 0, 60))) == [True, True]
+
+
 def test_passwords_delay_no_others_and_too_many_are_refused(tmp_path: Path) -> None:
     sign_ins = HASHING_MAXIMUM + 10
     with (
-        running_server(tmp_path, PASSWORD_HASH_TIME="5", **UNLIMITED) as server,
+        running_server(tmp_path, PASSWORD_HASH_TIME="5", **PATIENT, **UNLIMITED) as server,
         ThreadPoolExecutor(sign_ins) as threads,
     ):
         server.send("POST", f"{PREFIX}/users", json=ANN)
