@@ -16,10 +16,12 @@ from alembic.script import write_hooks
 from alembic.util import CommandError
 from flask import current_app
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from api.db import TSVector, UTCDateTime, db
 
+# SQLSTATEs of PostgreSQL: the database is read-only, or the role lacks a privilege.
+REFUSED = frozenset({"25006", "42501"})
 BATCH_PREFIX = "_alembic_tmp_"  # Alembic's name for the new table, before it replaces the old one.
 
 
@@ -65,8 +67,12 @@ def connect() -> Connection:
     try:
         return db.engine.connect()
     except OperationalError as error:
-        reason = str(error.orig).partition("\n")[0]
-        raise SystemExit(f"Cannot open the database: {reason}") from None
+        raise SystemExit(f"Cannot open the database: {reason_of(error)}") from None
+
+
+def reason_of(error: DBAPIError) -> str:
+    """Return the first line of the driver's message."""
+    return str(error.orig).partition("\n")[0]
 
 
 @contextmanager
@@ -84,23 +90,30 @@ def connected_to_sqlite() -> Iterator[Connection]:
             driver_connection: Any = connection.connection.driver_connection
             driver_connection.execute("PRAGMA foreign_keys = OFF")
             preserve_triggers(connection)
-            yield connection
+            try:
+                yield connection
+            finally:
+                connection.invalidate()  # Its settings differ from those of requests.
     finally:
         os.close(folder)
 
 
 @contextmanager
 def connected_to_postgresql() -> Iterator[Connection]:
-    """Connect, and wait until no other process migrates the database."""
-    with connect() as connection:
+    """Connect, and wait until no other process migrates the database.
+
+    All revisions are applied in one transaction, which has the settings and the lock: behind a pooler, each
+    transaction may run in another session.
+    """
+    lock_timeout = current_app.config["DATABASE_TIMEOUT_SECONDS"]
+    with connect() as connection, connection.begin():
         # Changing a large table, or waiting for another process, may take longer than the timeouts of
         # requests.
-        connection.exec_driver_sql("SET statement_timeout = 0")
-        connection.exec_driver_sql("SET lock_timeout = 0")
-        # The lock is released when the connection is closed.
-        connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('migrations'))")
-        connection.exec_driver_sql("RESET lock_timeout")
-        connection.commit()
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('migrations'))")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout}s'")
         yield connection
 
 
@@ -166,5 +179,7 @@ else:
             if "not up to date" in str(error):
                 raise CommandError("The database is not up to date: run `flask db upgrade` first.") from None
             raise
-        finally:
-            connection.invalidate()  # Its settings differ from those of requests.
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in REFUSED:
+                raise SystemExit(f"Cannot migrate the database: {reason_of(error)}") from None
+            raise
