@@ -7,10 +7,13 @@ from typing import Any
 
 import click
 from flask import Flask, current_app
+from sqlalchemy.exc import DBAPIError
 
 from api.auth import passwords
 from api.contract.openapi import as_yaml, document
 from api.db import db, utc_now
+from api.db.engine import is_read_only
+from api.db.postgresql import UnsuitableDatabaseError
 from api.models.counters import wrong_counters
 
 
@@ -81,4 +84,20 @@ def init_app(app: Flask, prefix: str) -> None:
         """Serve HTTP requests at HOST and PORT until interrupted."""
         from api.server import serve_forever  # Other commands do not load granian.
 
+        _ensure_suitable_database()
         serve_forever(app)
+
+
+def _ensure_suitable_database() -> None:
+    """Raise ClickException if the database must be set up differently; warn if it is read-only.
+
+    The service starts although the database cannot be reached, and connects when it can be.
+    """
+    try:
+        if is_read_only():
+            click.echo("The database is read-only: reads succeed, writes do not.", err=True)
+    except DBAPIError as error:
+        if isinstance(error.orig, UnsuitableDatabaseError):
+            raise click.ClickException(f"Cannot open the database: {error.orig}") from None
+    finally:
+        db.engine.dispose()  # Processes that are forked must not share a connection.

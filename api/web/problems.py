@@ -138,9 +138,9 @@ def header_problem(name: str, code: str, detail: str) -> Problem:
     return Problem("invalid_input", errors=[InputError("header", name, code, detail)])
 
 
-def unavailable() -> Problem:
+def unavailable(detail: str = PROBLEM_TYPES["unavailable"].detail) -> Problem:
     """Return the problem of a service that is temporarily unavailable."""
-    return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, detail=detail)
 
 
 def input_errors(messages: Mapping[Any, Any], place: str) -> list[InputError]:
