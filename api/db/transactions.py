@@ -1,8 +1,9 @@
 """Begins transactions, and retries requests whose transaction the database rolled back.
 
 Requests with a safe method (GET, HEAD) run in autocommit, except behind a pooler: each statement sees all
-changes committed before it. All other requests, and commands, run in a transaction: the first statement begins it,
-and `db.session.commit()` in the route ends it. On SQLite it holds the write lock from its beginning.
+changes committed before it. All other requests, and commands, run in a transaction: the first statement
+begins it, and `db.session.commit()` in the route ends it. On SQLite it holds the write lock from its
+beginning.
 """
 
 from collections.abc import Callable
