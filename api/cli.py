@@ -12,12 +12,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask, current_app
 from flask.cli import with_appcontext
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.auth import passwords
 from api.contract.openapi import as_yaml, document
 from api.db import db, migrate, utc_now
+from api.db.engine import is_read_only
+from api.db.postgresql import UnsuitableDatabaseError
 from api.models.counters import wrong_counters
 from api.posts.rebuilding import rebuild_posts
 
@@ -114,6 +116,7 @@ def init_app(app: Flask, prefix: str) -> None:
         """Serve HTTP requests at HOST and PORT until interrupted."""
         from api.server import serve_forever  # Other commands do not load granian.
 
+        _ensure_suitable_database()
         serve_forever(app)
 
 
@@ -128,3 +131,18 @@ def rebuild_search() -> None:
     """
     posts, words, entities = rebuild_posts()
     click.echo(f"Checked {posts} posts: rebuilt the words of {words} and the entities of {entities}.")
+
+
+def _ensure_suitable_database() -> None:
+    """Raise ClickException if the database must be set up differently; warn if it is read-only.
+
+    The service starts although the database cannot be reached, and connects when it can be.
+    """
+    try:
+        if is_read_only():
+            click.echo("The database is read-only: reads succeed, writes do not.", err=True)
+    except DBAPIError as error:
+        if isinstance(error.orig, UnsuitableDatabaseError):
+            raise click.ClickException(f"Cannot open the database: {error.orig}") from None
+    finally:
+        db.engine.dispose()  # Processes that are forked must not share a connection.

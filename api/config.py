@@ -118,10 +118,28 @@ def _normalize_domains(value: str) -> str:
     return ",".join(domains)
 
 
+def _database_url(value: str) -> URL:
+    """Parse a database URL, which may list several hosts as those of libpq do: `host1:5432,host2`."""
+    listed = re.fullmatch(r"(\w+://(?:[^@]*@)?)([^/?@]*,[^/?@]*)([/?].*)?", value)
+    if listed is None:
+        return make_url(value)
+    start, servers, rest = listed.groups()
+    hosts, ports = zip(*(_host_and_port(server) for server in servers.split(",")), strict=True)
+    url = make_url(start + (rest or ""))
+    return url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
+
+
+def _host_and_port(server: str) -> tuple[str, str]:
+    parts = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:]*))(?::(?P<port>\d*))?", server)
+    if parts is None:
+        raise ValueError(server)
+    return parts["ipv6"] or parts["host"], parts["port"] or ""
+
+
 def _normalize_database_url(value: str) -> str:
     """Return the URL with the driver named or the path absolute; create the folder of an SQLite database."""
     try:
-        url = make_url(value)
+        url = _database_url(value)
     except (ArgumentError, ValueError):  # ValueError: the port is not a number.
         raise ValidationError("is not a database URL.") from None
     if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:

@@ -18,12 +18,14 @@ from alembic.script import write_hooks
 from alembic.util import CommandError
 from flask import current_app
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from api.db import TSVector, UTCDateTime, db
 from api.db.sqlite_write_lock import is_busy
 
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE of a lock_timeout.
+# SQLSTATEs of PostgreSQL: the database is read-only, or the role lacks a privilege.
+REFUSED = frozenset({"25006", "42501"})
 BATCH_PREFIX = "_alembic_tmp_"  # Alembic's name for the new table, before it replaces the old one.
 
 
@@ -69,8 +71,12 @@ def connect() -> Connection:
     try:
         return db.engine.connect()
     except DatabaseError as error:
-        reason = str(error.orig).partition("\n")[0]
-        raise SystemExit(f"Cannot open the database: {reason}") from None
+        raise SystemExit(f"Cannot open the database: {reason_of(error)}") from None
+
+
+def reason_of(error: DBAPIError) -> str:
+    """Return the first line of the driver's message."""
+    return str(error.orig).partition("\n")[0]
 
 
 def create_sqlite_file() -> None:
@@ -93,9 +99,9 @@ def waiting() -> Iterator[None]:
 
 
 def lock_postgresql(connection: Connection) -> None:
-    """Wait until no other process migrates the database. Closing the connection releases the lock."""
+    """Wait until no other process migrates the database. The end of the transaction releases the lock."""
     with waiting():
-        connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('migrations'))")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('migrations'))")
 
 
 def lock_sqlite(folder: int) -> None:
@@ -120,22 +126,30 @@ def connected_to_sqlite() -> Iterator[Connection]:
             driver_connection: Any = connection.connection.driver_connection
             driver_connection.execute("PRAGMA foreign_keys = OFF")
             preserve_triggers(connection)
-            yield connection
+            try:
+                yield connection
+            finally:
+                connection.invalidate()  # Its settings differ from those of requests.
     finally:
         os.close(folder)
 
 
 @contextmanager
 def connected_to_postgresql() -> Iterator[Connection]:
-    """Connect, and wait until no other process migrates the database."""
-    with connect() as connection:
+    """Connect, and wait until no other process migrates the database.
+
+    All revisions are applied in one transaction, which has the settings and the lock: behind a pooler, each
+    transaction may run in another session.
+    """
+    lock_timeout = current_app.config["DATABASE_TIMEOUT_SECONDS"]
+    with connect() as connection, connection.begin():
         # Changing a large table, or waiting for another process, may take longer than the timeouts of
         # requests.
-        connection.exec_driver_sql("SET statement_timeout = 0")
-        connection.exec_driver_sql("SET lock_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         lock_postgresql(connection)
-        connection.exec_driver_sql("RESET lock_timeout")
-        connection.commit()
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout}s'")
         yield connection
 
 
@@ -202,9 +216,9 @@ else:
             if "not up to date" in str(error):
                 raise CommandError("The database is not up to date: run `flask db upgrade` first.") from None
             raise
-        except OperationalError as error:
-            if not (is_busy(error) or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE):
-                raise
-            raise SystemExit("Nothing was migrated: another session has locked the database.") from None
-        finally:
-            connection.invalidate()  # Its settings differ from those of requests.
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in REFUSED:
+                raise SystemExit(f"Cannot migrate the database: {reason_of(error)}") from None
+            if is_busy(error) or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+                raise SystemExit("Nothing was migrated: another session has locked the database.") from None
+            raise

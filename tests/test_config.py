@@ -57,7 +57,15 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("postgres://ann:pw@host/name", "postgresql+psycopg://ann:pw@host/name"),
         ("postgresql://host/name", "postgresql+psycopg://host/name"),
         ("postgresql+psycopg://host/name", "postgresql+psycopg://host/name"),
+        (
+            "postgres://ann:p%2Cw@one,two:5433,[::1]:5434/name?target_session_attrs=read-write",
+            "postgresql+psycopg://ann:p%2Cw@/name"
+            "?host=one%2Ctwo%2C%3A%3A1&port=%2C5433%2C5434&target_session_attrs=read-write",
+        ),
+        ("postgresql://ann:p,w@host/name?a=b", "postgresql+psycopg://ann:p%2Cw@host/name?a=b"),
+        ("postgresql://one,two", "postgresql+psycopg://?host=one%2Ctwo&port=%2C"),
         ("sqlite:///instance/x.db", f"sqlite:///{ROOT}/instance/x.db"),
+        ("sqlite:///instance/x,y.db", f"sqlite:///{ROOT}/instance/x%2Cy.db"),
     ],
 )
 def test_database_urls_are_accepted_in_every_common_form(url: str, expected: str) -> None:
@@ -119,6 +127,7 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"SECRET_KEY": "", "ENVIRONMENT": "production"}, "SECRET_KEY must be set in production."),
         ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a database URL."),
         ({"DATABASE_URL": "postgresql://host:port/name"}, "DATABASE_URL is not a database URL."),
+        ({"DATABASE_URL": "postgresql://one:5432,two:port/name"}, "DATABASE_URL is not a database URL."),
         ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "DATABASE_URL needs the folder /dev/null/x"),

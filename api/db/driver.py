@@ -11,10 +11,11 @@ from sqlalchemy import Engine, PoolProxiedConnection, Select
 from sqlalchemy.exc import DBAPIError
 
 from api.db.extension import db
+from api.db.postgresql import BEGIN_SQL, is_outdated
+from api.db.transactions import IS_POOLED
 
 # Execution option of statements that PostgreSQL must plan with the actual values.
 CUSTOM_PLAN = "custom_plan"
-PREPARE_THRESHOLD = 5  # psycopg's default.
 
 
 class DriverStatement:
@@ -39,7 +40,8 @@ class DriverStatement:
         """Execute the statement with values for its bind parameters; return the rows as tuples.
 
         It runs in the session's transaction if there is one, without flushing the session first; otherwise in
-        autocommit, on a connection that returns to the pool at once. Raises SQLAlchemy's DBAPIError.
+        autocommit or, behind a pooler, in a transaction, on a connection that returns to the pool at once.
+        Raises SQLAlchemy's DBAPIError.
         """
         if db.session.registry.has() and db.session().in_transaction():
             connection = db.session.connection()
@@ -48,23 +50,31 @@ class DriverStatement:
         with _DriverErrors(engine):
             pooled = engine.raw_connection()
         try:
-            return self._execute(engine, pooled, values)
+            return self._execute(engine, pooled, values, begins=pooled.info.get(IS_POOLED, False))
         finally:
             pooled.close()
 
     def _execute(
-        self, engine: Engine, connection: PoolProxiedConnection, values: Mapping[str, Any]
+        self,
+        engine: Engine,
+        connection: PoolProxiedConnection,
+        values: Mapping[str, Any],
+        *,
+        begins: bool = False,
     ) -> Sequence[Any]:
+        """Execute the statement; `begins` a transaction that ends when the connection returns to the pool."""
         driver: Any = connection.driver_connection
         with _DriverErrors(engine, connection, self.sql):
             cursor = connection.cursor()
+            if begins:
+                cursor.execute(connection.info[BEGIN_SQL])
             if self._needs_custom_plan:
-                driver.prepare_threshold = None
+                prepare_threshold, driver.prepare_threshold = driver.prepare_threshold, None
             try:
                 engine.dialect.do_execute(cursor, self.sql, self._parameters(values))
             finally:
                 if self._needs_custom_plan:
-                    driver.prepare_threshold = PREPARE_THRESHOLD
+                    driver.prepare_threshold = prepare_threshold
             return cursor.fetchall()
 
     def _parameters(self, values: Mapping[str, Any]) -> Any:
@@ -87,7 +97,7 @@ def driver_rows(statement: Select[Any], **values: Any) -> Sequence[Any]:
 
 
 class _DriverErrors:
-    """Raises the driver's errors as SQLAlchemy's, and discards a connection that was lost."""
+    """Raises the driver's errors as SQLAlchemy's, and discards a connection that is lost or outdated."""
 
     def __init__(
         self, engine: Engine, connection: PoolProxiedConnection | None = None, sql: str | None = None
@@ -102,7 +112,10 @@ class _DriverErrors:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         dialect: Any = self._engine.dialect
         if isinstance(error, dialect.loaded_dbapi.Error):
-            is_lost = bool(self._connection and dialect.is_disconnect(error, self._connection, None))
+            is_lost = self._connection is not None and (
+                dialect.is_disconnect(error, self._connection, None)
+                or is_outdated(error, self._connection.info)
+            )
             if self._connection and is_lost:
                 # As Connection does: discards this connection, and the others of the pool, which are as old.
                 self._engine.pool._invalidate(self._connection, error)

@@ -1,19 +1,14 @@
 """The engine and its connection pool."""
 
-from typing import Any
-
 from flask import Flask
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 
 from api.config import threads_of_one_kind
+from api.db import postgresql
 from api.db.extension import db, migrate
 from api.db.sqlite_file import DriverConnection, SQLiteFile
 from api.db.sqlite_write_lock import SQLiteWriteLock
-from api.db.transactions import begin_on_postgresql, in_autocommit
-
-# A read waits for a lock only while another session alters or locks the whole table. Within one operation
-# after the other, such reads could hold all threads.
-READ_LOCK_TIMEOUT = "1s"
+from api.db.transactions import in_autocommit
 
 
 def init_app(app: Flask) -> None:
@@ -31,33 +26,30 @@ def init_app(app: Flask) -> None:
         "max_overflow": 0,
         "pool_use_lifo": True,  # The most recently used connection has the warmest caches.
         "pool_timeout": timeout,
-        "connect_args": _postgresql_arguments(timeout) if is_postgresql else {"timeout": timeout},
+        "connect_args": postgresql.connect_arguments(timeout) if is_postgresql else {"timeout": timeout},
     }
     db.init_app(app)
     migrate.init_app(app, db)
     with app.app_context():
         if is_postgresql:
-            event.listen(db.engine, "begin", lambda connection: begin_on_postgresql(connection, timeout))
+            postgresql.listen(db.engine, timeout)
         else:
             _listen_on_sqlite(timeout)
 
 
-def _postgresql_arguments(timeout: int) -> dict[str, Any]:
-    settings = {
-        "lock_timeout": READ_LOCK_TIMEOUT,
-        "statement_timeout": f"{2 * timeout}s",
-        "idle_in_transaction_session_timeout": f"{2 * timeout}s",
-        # With the default of 4, PostgreSQL sorts whole lists instead of reading a page in index order.
-        "random_page_cost": "1",
-    }
-    return {
-        "autocommit": True,  # Saves BEGIN and COMMIT around requests that only read.
-        "connect_timeout": timeout,
-        # Detect an unreachable host, both when sending and when waiting for a reply.
-        "tcp_user_timeout": 1000 * timeout,
-        "keepalives_idle": timeout,
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-    }
+def is_read_only() -> bool:
+    """Whether PostgreSQL refuses writes: it is a standby, or set up as read-only.
+
+    It returns True for a new connection only: older ones may lead to the former primary after a failover.
+    """
+    if db.engine.dialect.name == "sqlite":
+        return False
+    for _ in range(2):
+        with db.engine.connect() as connection:
+            if connection.scalar(text("SHOW transaction_read_only")) == "off":
+                return False
+            db.engine.pool._invalidate(connection.connection)  # And the others of the pool.
+    return True
 
 
 def _listen_on_sqlite(timeout: int) -> None:

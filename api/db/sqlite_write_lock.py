@@ -6,14 +6,14 @@ from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 # Interval between attempts while another process holds SQLite's write lock.
 RETRY_SECONDS = 0.001
 
 
-def is_busy(error: OperationalError) -> bool:
+def is_busy(error: DBAPIError) -> bool:
     """Whether another process holds SQLite's write lock (https://sqlite.org/rescode.html#busy)."""
     code: int = getattr(error.orig, "sqlite_errorcode", 0)
     return code & 0xFF == sqlite3.SQLITE_BUSY

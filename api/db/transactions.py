@@ -1,15 +1,17 @@
 """Begins transactions, and retries requests whose transaction the database rolled back.
 
-Requests with a safe method (GET, HEAD) run in autocommit: each statement sees all changes
-committed before it. All other requests, and commands, run in a transaction: the first statement begins it,
-and `db.session.commit()` in the route ends it. On SQLite it holds the write lock from its beginning.
+Requests with a safe method (GET, HEAD) run in autocommit, except behind a pooler: each statement sees all
+changes committed before it. All other requests, and commands, run in a transaction: the first statement
+begins it, and `db.session.commit()` in the route ends it. On SQLite it holds the write lock from its
+beginning.
 """
 
 from collections.abc import Callable
 from functools import wraps
+from time import perf_counter
 from typing import Any
 
-from flask import Flask, has_request_context, request
+from flask import Flask, g, has_request_context, request
 from sqlalchemy import Connection, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -20,6 +22,15 @@ View = Callable[..., Any]
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
+# SQLSTATEs of transactions that PostgreSQL rolled back because of others: on a standby, because of a conflict
+# with the primary, and as the victim of a deadlock.
+ROLLED_BACK = frozenset({"40001", "40P01"})
+# SQLSTATE of a write in a read-only transaction: on a standby, or if the database is set up as read-only.
+READ_ONLY = "25006"
+
+# Key of `Connection.info`: whether a pooler may run each transaction of the connection in another session.
+IS_POOLED = "is_pooled"
+
 # For `db.get_or_404` and `db.session.get`: FOR NO KEY UPDATE locks the row until the transaction ends.
 # Rows are locked in a fixed order, posts before users and each by id, so that transactions do not deadlock.
 # SQLite has no row locks: the transaction holds the write lock.
@@ -27,10 +38,14 @@ FOR_NO_KEY_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
 
 
 def in_autocommit(connection: Connection) -> bool:
-    """Whether a connection needs no BEGIN: in a request with a safe method, or by its isolation level."""
+    """Whether a connection needs no BEGIN: in a request with a safe method, or by its isolation level.
+
+    Behind a pooler, requests with a safe method need one, for the settings of the session.
+    """
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         return True
-    return has_request_context() and request.method in SAFE_METHODS
+    is_safe = has_request_context() and request.method in SAFE_METHODS
+    return is_safe and not connection.info.get(IS_POOLED)
 
 
 @event.listens_for(db.session, "before_flush")
@@ -40,15 +55,6 @@ def refuse_to_flush_in_autocommit(*_arguments: object) -> None:
         raise RuntimeError(f"{request.method} requests run in autocommit and must not change rows")
 
 
-def begin_on_postgresql(connection: Connection, lock_timeout: int) -> None:
-    """Begin a transaction that waits for locks for so many seconds.
-
-    The driver is in autocommit mode, so that reads send no BEGIN and COMMIT.
-    """
-    if not in_autocommit(connection):
-        connection.exec_driver_sql(f"BEGIN; SET LOCAL lock_timeout = '{lock_timeout}s'")
-
-
 def init_app(app: Flask) -> None:
     """Retry every view whose transaction the database rolled back."""
     for endpoint, view in app.view_functions.items():
@@ -56,7 +62,7 @@ def init_app(app: Flask) -> None:
 
 
 def retry_rolled_back(view: View) -> View:
-    """Retry a view whose transaction was a deadlock victim, or whose connection was lost; at most twice.
+    """Retry a view that PostgreSQL rolled back, or whose connection was discarded; at most twice.
 
     Deadlocks are possible although rows are locked in a fixed order: deleting an account changes rows of many
     other users, and these may change concurrently. A lost connection was usually closed since its last use. A
@@ -65,11 +71,12 @@ def retry_rolled_back(view: View) -> View:
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        g.view_began_at = perf_counter()
         for _ in range(2):
             try:
                 return view(*args, **kwargs)
             except DBAPIError as error:
-                if not (is_deadlock(error) or is_lost_before_commit(error)):
+                if not (is_rolled_back(error) or is_discarded(error)):
                     raise
                 db.session.remove()
         return view(*args, **kwargs)
@@ -77,14 +84,15 @@ def retry_rolled_back(view: View) -> View:
     return wrapper
 
 
-def is_deadlock(error: DBAPIError) -> bool:
-    """Whether the database rolled a transaction back to resolve a deadlock (SQLSTATE 40P01)."""
-    return getattr(error.orig, "sqlstate", None) == "40P01"
+def is_rolled_back(error: DBAPIError) -> bool:
+    """Whether PostgreSQL rolled back the transaction because of others."""
+    return getattr(error.orig, "sqlstate", None) in ROLLED_BACK
 
 
-def is_lost_before_commit(error: DBAPIError) -> bool:
-    """Whether the connection was lost while executing a statement; a lost COMMIT may have taken effect."""
-    return error.connection_invalidated and error.statement is not None
+def is_discarded(error: DBAPIError) -> bool:
+    """Whether the connection was discarded and nothing was committed; a lost COMMIT may have taken effect."""
+    is_read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY
+    return error.connection_invalidated and (error.statement is not None or is_read_only)
 
 
 def database_name() -> str:

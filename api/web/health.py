@@ -5,6 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.db import db
+from api.db.engine import is_read_only
 from api.web.problems import unavailable
 
 health = Blueprint("health", __name__)
@@ -18,9 +19,13 @@ def livez() -> dict[str, str]:
 
 @health.get("/readyz")
 def readyz() -> dict[str, str]:
-    """Respond with 200 if the database can be reached and has been migrated; otherwise with 503."""
+    """Respond with 200 if the database has been migrated and can be written to; otherwise with 503."""
     try:
+        if is_read_only():
+            raise unavailable(detail="The database is read-only: reads succeed, writes do not.")
         db.session.execute(text("SELECT version_num FROM alembic_version"))
-    except DBAPIError:
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise  # The view is retried on a new connection.
         raise unavailable() from None
     return {"status": "ok"}

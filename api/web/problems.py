@@ -77,9 +77,9 @@ def public_url() -> str:
     return current_app.config["PUBLIC_URL"] or current_request().root_path
 
 
-def unavailable() -> Problem:
+def unavailable(detail: str = PROBLEM_TYPES["unavailable"].detail) -> Problem:
     """Return the problem of a service that is temporarily unavailable."""
-    return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return Problem("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, detail=detail)
 
 
 def input_errors(messages: Mapping[Any, Any], place: str) -> list[InputError]:

@@ -28,23 +28,29 @@ BLOCKING = text(
     " WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
 
-# Raises the error of a deadlock victim a number of times. (A rollback does not reset the sequence.)
-DEADLOCKS = """
+# Raises the error of a transaction that was rolled back, a number of times. (A rollback does not reset the
+# sequence.)
+ROLLBACKS = """
     CREATE SEQUENCE attempts;
     CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        IF nextval('attempts') <= {} THEN RAISE EXCEPTION 'victim' USING ERRCODE = '40P01'; END IF;
+        IF nextval('attempts') <= {} THEN RAISE EXCEPTION 'victim' USING ERRCODE = '{}'; END IF;
         RETURN NEW;
     END $$;
     CREATE TRIGGER deadlock BEFORE INSERT ON likes FOR EACH ROW EXECUTE FUNCTION deadlock();
 """
 
 
-def test_a_request_is_retried_after_two_deadlocks(new_migrated_app: Callable[..., Flask]) -> None:
+@pytest.mark.parametrize(
+    "sqlstate", [pytest.param("40P01", id="deadlock"), pytest.param("40001", id="conflict on a standby")]
+)
+def test_a_request_is_retried_after_two_rollbacks(
+    new_migrated_app: Callable[..., Flask], sqlstate: str
+) -> None:
     app = new_migrated_app("postgresql")
     client, make = ContractClient(app), Factory(app)
     ann, post_id = make.user("ann"), make.post()
     with app.app_context():
-        db.session.execute(text(DEADLOCKS.format(2)))
+        db.session.execute(text(ROLLBACKS.format(2, sqlstate)))
         db.session.commit()
 
     response = client.put(f"/me/likes/{post_id}", headers=ann.signed_in)
@@ -58,7 +64,7 @@ def test_a_request_is_unavailable_after_three_deadlocks(new_migrated_app: Callab
     client, make = ContractClient(app), Factory(app)
     ann, post_id = make.user("ann"), make.post()
     with app.app_context():
-        db.session.execute(text(DEADLOCKS.format(3)))
+        db.session.execute(text(ROLLBACKS.format(3, "40P01")))
         db.session.commit()
 
     response = client.put(f"/me/likes/{post_id}", headers=ann.signed_in)
