@@ -36,9 +36,17 @@ def upgrade():
         with op.batch_alter_table(table, recreate="always", table_kwargs={options}):
             pass
 """
-INSERT_EMAILS = [
+INSERT_USER = (
     "INSERT INTO users (id, username, email, password_hash, about, created_at, version)"
-    " VALUES (1, 'ann', 'a@b.c', '-', '', :now, 1)",
+    " VALUES (1, 'ann', 'a@b.c', '-', '', :now, 1)"
+)
+INSERT_SESSION = [
+    INSERT_USER,
+    "INSERT INTO sessions (id, user_id, generation, user_agent, created_at, refreshed_at, expires_at)"
+    " VALUES (1, 1, 3, '', :now, :now, :now)",
+]
+INSERT_EMAILS = [
+    INSERT_USER,
     "INSERT INTO letters VALUES ('a@b.c', 'email_change', 1, NULL, :now)",
     "INSERT INTO letters VALUES ('a@b.c', 'password_reset', 1, 'hash', :now)",
 ]
@@ -336,3 +344,19 @@ def test_0005_renames_the_table_and_its_constraints_without_losing_rows(empty_ap
     assert rows_of("letters") == rows
     assert schema_of("letters") == old_schema
     assert not inspect(db.engine).has_table("email_tokens")
+
+
+def test_0010_adds_columns_to_existing_sessions(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0005")
+    for statement in INSERT_SESSION:
+        db.session.execute(text(statement), {"now": utc_now()})
+    db.session.commit()
+    rows = rows_of("sessions")
+
+    flask_migrate.upgrade(revision="0010")
+
+    assert rows_of("sessions") == [(*row, []) for row in rows]
+
+    flask_migrate.downgrade(revision="0005")
+
+    assert rows_of("sessions") == rows
