@@ -19,8 +19,9 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "hide_parameters": True,  # User input does not belong in a log.
-        # One for each thread that runs requests: those, the two for passwords, and the event loop's.
-        "pool_size": app.config["THREADS"] + 3,
+        # One for each thread that runs requests (those, the two for passwords, and the event loop's), and one
+        # for the thread that sends emails.
+        "pool_size": app.config["THREADS"] + 4,
         "max_overflow": 0,
         "pool_use_lifo": True,  # The most recently used connection has the warmest caches.
         "pool_timeout": timeout,

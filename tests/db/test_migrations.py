@@ -346,7 +346,7 @@ def test_0005_renames_the_table_and_its_constraints_without_losing_rows(empty_ap
     assert not inspect(db.engine).has_table("email_tokens")
 
 
-def test_0010_adds_columns_to_existing_sessions(empty_app: Flask) -> None:
+def test_0010_goes_up_and_down_with_rows(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0005")
     for statement in INSERT_SESSION:
         db.session.execute(text(statement), {"now": utc_now()})
@@ -356,6 +356,11 @@ def test_0010_adds_columns_to_existing_sessions(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0010")
 
     assert rows_of("sessions") == [(*row, []) for row in rows]
+    db.session.execute(
+        text("INSERT INTO waiting_emails VALUES ('a@b.c', 'email_change', 1, 0, :now, :now)"),
+        {"now": utc_now()},
+    )
+    db.session.commit()
 
     flask_migrate.downgrade(revision="0005")
 
