@@ -244,7 +244,7 @@ class SettingsSchema(Schema):
     ACCESS_TOKEN_SECONDS = number(900, "Lifetime of an access token.")
     REFRESH_TOKEN_SECONDS = number(2_592_000, "Lifetime of a session after its last refresh (30 days).")
     REFRESH_GRACE_SECONDS = number(
-        10, "How long a used refresh token still returns the same new tokens.", minimum=0
+        10, "How long a used refresh token still returns the current tokens.", minimum=0
     )
     PASSWORD_HASH_MEMORY = number(19_456, "Memory of Argon2id for each password, in KiB.", minimum=8)
     PASSWORD_HASH_TIME = number(2, "Passes of Argon2id over that memory.")

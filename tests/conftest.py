@@ -26,7 +26,7 @@ from api.db import db
 from tests.support.contract import ContractClient
 from tests.support.databases import disable_triggers
 from tests.support.factories import Factory
-from tests.support.mailbox import Mailbox, running_mailbox, wait_for_mail
+from tests.support.mailbox import Mailbox, running_mailbox
 from tests.support.server import Server, running_server
 from tests.support.statements import Statement, recorded_statements
 
@@ -164,7 +164,6 @@ def new_app() -> Iterator[Callable[..., Flask]]:
         return apps[-1]
 
     yield make
-    wait_for_mail()
     for app in apps:
         with app.app_context():
             db.engine.dispose()
@@ -187,17 +186,15 @@ def new_migrated_app(new_app: Callable[..., Flask], new_database_url: Any) -> Ca
 def app(migrated_app: Flask) -> Iterator[Flask]:
     """The application with empty tables."""
     yield migrated_app
-    wait_for_mail()
     clear_tables(migrated_app)
 
 
 @pytest.fixture
 def mailbox(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     """The SMTP server to which the application sends mail."""
-    with running_mailbox() as running:
+    with running_mailbox(app) as running:
         monkeypatch.setitem(app.config, "MAIL_URL", running.url)
         yield running
-        wait_for_mail()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from tests.operations import ANYONE, Operation, cases
 from tests.support.contract import ContractClient
 from tests.support.factories import Factory
-from tests.support.mailbox import wait_for_mail
 from tests.support.renderers import needs_sql_json
 from tests.support.statements import Statement, without_begin
 from tests.support.world import World, add_related_rows, make_world
@@ -33,7 +32,6 @@ def test_the_number_of_statements_does_not_depend_on_the_number_of_rows(
 
     response = operation.send(client, world)
 
-    wait_for_mail()
     assert response.status_code < 300, response.json
     sent = without_begin(statements)
     assert len(sent) == operation.statements, "\n\n".join(sent)

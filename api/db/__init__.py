@@ -1,7 +1,13 @@
 """The database: extension, engine, column types, transactions."""
 
 from api.db.extension import Base, Id, db, migrate
-from api.db.transactions import FOR_NO_KEY_UPDATE, database_name, insert_if_absent, insert_row
+from api.db.transactions import (
+    FOR_NO_KEY_UPDATE,
+    database_name,
+    insert_if_absent,
+    insert_or_update,
+    insert_row,
+)
 from api.db.types import TSVector, UTCDateTime, utc_now
 
 __all__ = [
@@ -13,6 +19,7 @@ __all__ = [
     "database_name",
     "db",
     "insert_if_absent",
+    "insert_or_update",
     "insert_row",
     "migrate",
     "utc_now",

@@ -20,9 +20,9 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "hide_parameters": True,  # User input does not belong in a log.
-        # One for each thread that runs requests: those that read and write, the two for passwords, and the
-        # event loop's.
-        "pool_size": threads + threads_of_one_kind(threads) + 3,
+        # One for each thread that uses the database: those that read and write, the two for passwords, the
+        # event loop's, and the one that sends emails.
+        "pool_size": threads + threads_of_one_kind(threads) + 4,
         "max_overflow": 0,
         "pool_use_lifo": True,  # The most recently used connection has the warmest caches.
         "pool_timeout": timeout,

@@ -6,13 +6,13 @@ begins it, and `db.session.commit()` in the route ends it. On SQLite it holds th
 beginning.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from time import perf_counter
 from typing import Any
 
 from flask import Flask, g, has_request_context, request
-from sqlalchemy import Connection, event, insert
+from sqlalchemy import Connection, event, insert, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -111,6 +111,19 @@ def insert_row(model: type[Base], **columns: Any) -> int:
 
 def insert_if_absent(model: type[Base], **columns: Any) -> None:
     """Insert a row, or do nothing if it would violate a unique constraint."""
-    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    statement: Any = dialects[database_name()](model)
-    db.session.execute(statement.values(**columns).on_conflict_do_nothing())
+    db.session.execute(_insert(model).values(**columns).on_conflict_do_nothing())
+
+
+def insert_or_update(model: type[Base], changes: Iterable[str], **columns: Any) -> None:
+    """Insert a row or, if there is one with its primary key, change some columns of that."""
+    statement = _insert(model).values(**columns)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(inspect(model).primary_key),
+        set_={name: statement.excluded[name] for name in changes},
+    )
+    db.session.execute(statement)
+
+
+def _insert(model: type[Base]) -> Any:
+    """Return the INSERT of the database's dialect, which has ON CONFLICT."""
+    return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[database_name()](model)

@@ -2,14 +2,13 @@
 
 from flask import Blueprint
 
-from api.auth import current_user_id, token_required
+from api.auth import locked_user, token_required
 from api.contract.endpoint import accepts, fails, returns
 from api.db import db, utc_now
 from api.email_verifications.schemas import EmailVerificationRedeemSchema
-from api.mail.emails import email_after_response
+from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_VERIFICATION
 from api.mail.tokens import redeem_token
-from api.models import User
 from api.rate_limiting import rate_limited
 
 email_verifications = Blueprint("email_verifications", __name__)
@@ -25,9 +24,8 @@ def create_email_verification() -> None:
     minutes, at `POST /email-verifications/redeem`, and replaces earlier ones. Registering and changing the
     address send this email too. An address receives at most one such email a minute.
     """
-    email_after_response(
-        EMAIL_VERIFICATION, (User.id == current_user_id()) & User.email_verified_at.is_(None)
-    )
+    send_email(EMAIL_VERIFICATION, locked_user())
+    db.session.commit()
 
 
 @email_verifications.post("/email-verifications/redeem")

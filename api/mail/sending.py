@@ -1,34 +1,29 @@
-"""Sends email in a separate thread, after the response to the request."""
+"""Sends waiting emails in a thread of each process, and tries again later if the mail server refuses them."""
 
-import smtplib
-import ssl
-import sys
-from collections import deque
 from collections.abc import Callable
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import formatdate, make_msgid
-from threading import Lock, Thread
-from typing import NamedTuple, cast
-from urllib.parse import unquote, urlsplit
+from datetime import timedelta
+from threading import Event, Lock, Thread, main_thread
 
-from flask import Blueprint, Flask, current_app
+from flask import Blueprint, Flask
+from sqlalchemy import bindparam, delete, select
 
-TIMEOUT_SECONDS = 10
-QUEUE_MAXIMUM = 1000
-PORTS = {"smtp": 587, "smtps": 465}  # RFC 8314, section 3.
+from api.db import db, utc_now
+from api.db.driver import driver_rows
+from api.mail.emails import compose
+from api.mail.smtp import Email, Refusal, connected
+from api.models import WaitingEmail
 
+# Interval at which a process looks for emails to try again, and for those of a process that died.
+POLL_SECONDS = 5
+# The delay before the second attempt. It doubles with each attempt. It is longer than passing an email to the
+# server takes, so that no other process sends the email meanwhile.
+RETRY_DELAY = timedelta(seconds=30)
+RETRY_DELAY_MAXIMUM = timedelta(hours=1)
+# The pause after an error of the mail server or the database. It doubles with each error.
+PAUSE_SECONDS = 10
+PAUSE_SECONDS_MAXIMUM = 300
 
-class Email(NamedTuple):
-    """A plain-text message to one address."""
-
-    to: str
-    subject: str
-    text: str
-
-
-# Returns the email to send, or None if there is none.
-Compose = Callable[[], Email | None]
+DUE = select(WaitingEmail.due_at).where(WaitingEmail.due_at <= bindparam("now")).limit(1)
 
 
 def init_app(app: Flask) -> None:
@@ -37,100 +32,103 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(Blueprint("mail", __name__, template_folder="templates"))
 
 
-def enqueue(compose: Compose) -> None:
-    """Send the email that a function returns, without waiting. The function runs in an application context.
-
-    Errors are logged.
-    """
-    cast("Mailer", current_app.extensions["mailer"]).enqueue(compose)
-
-
 class Mailer:
-    """Composes and sends emails one by one in a thread, which ends when the queue is empty.
+    """Sends the emails that are due, one by one.
 
-    The thread is not a daemon, so that the process sends all queued emails before it exits. While a mail
-    server does not respond, the queue grows. When it is full, further emails are dropped.
+    An email is sent at least once: it is sent again if the process dies after the mail server accepted it and
+    before its row is deleted.
     """
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._lock = Lock()
-        self._queue: deque[Compose] = deque()
-        self._is_running = False
+        self._thread: Thread | None = None
+        self._woken = Event()
+        self._stopping = Event()
 
-    def enqueue(self, compose: Compose) -> None:
-        """Add an email to the queue, without waiting."""
+    def start(self) -> None:
+        """Start the thread, unless it is running. A process that was forked has no thread."""
         with self._lock:
-            if len(self._queue) >= QUEUE_MAXIMUM:
-                self._app.logger.error("Email dropped: %d others are queued.", QUEUE_MAXIMUM)
+            if self._stopping.is_set() or (self._thread and self._thread.is_alive()):
                 return
-            if not self._is_running:
-                # Threads inherit `daemon` from the thread that starts them, which may be a daemon in a
-                # server.
-                Thread(target=self._work, name="mail", daemon=False).start()
-                self._is_running = True
-            self._queue.append(compose)
+            # Not a daemon, so that the process does not exit while an email is being sent.
+            self._thread = Thread(target=self._run, name="mail", daemon=False)
+            self._thread.start()
+            Thread(target=self._stop_at_exit, daemon=True).start()
 
-    def _work(self) -> None:
-        while compose := self._next():
+    def wake(self) -> None:
+        """Tell the thread that an email is waiting."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Let the thread end after the email that it is sending. The others wait for the next start."""
+        self._stopping.set()
+        self._woken.set()
+
+    def _stop_at_exit(self) -> None:
+        main_thread().join()
+        self.stop()
+
+    def _run(self) -> None:
+        pause = PAUSE_SECONDS
+        while not self._stopping.is_set():
+            self._woken.clear()
             try:
-                with self._app.app_context():
-                    email = compose()
-                # Sent outside the context, so that no transaction is open.
-                if email:
-                    self._send(email)
-            except Exception as error:  # noqa: BLE001 -- an error must not stop the emails that follow.
+                self.send_due()
+            except Exception as error:  # noqa: BLE001 -- no error may end the thread.
                 # The text of the error is not logged: it may contain the address.
-                code = getattr(error, "smtp_code", "")
-                self._app.logger.error("Email not sent: %s %s", type(error).__name__, code)  # noqa: TRY400
+                reason = f"{type(error).__name__} {getattr(error, 'smtp_code', '')}".rstrip()
+                self._app.logger.error("Emails wait: %s. Next attempt in %d s.", reason, pause)  # noqa: TRY400
+                self._stopping.wait(pause)
+                pause = min(2 * pause, PAUSE_SECONDS_MAXIMUM)
+            else:
+                pause = PAUSE_SECONDS
+                self._woken.wait(POLL_SECONDS)
 
-    def _next(self) -> Compose | None:
-        with self._lock:
-            self._is_running = bool(self._queue)
-            return self._queue.popleft() if self._queue else None
+    def send_due(self) -> None:
+        """Send the emails that are due.
 
-    def _send(self, email: Email) -> None:
-        url = self._app.config["MAIL_URL"]
-        if url:
-            _deliver(url, email.to, _message(self._app.config["MAIL_FROM"], email))
-        else:
-            sys.stdout.write(f"\n--- Email to {email.to}: {email.subject}\n\n{email.text}---\n\n")
-            sys.stdout.flush()
+        Raises the error if the mail server or the database is unavailable; the emails stay due.
+        """
+        with self._app.app_context():
+            is_due = driver_rows(DUE, now=utc_now())
+        if not is_due:
+            return
+        # Connects first, so that no token is issued and no attempt counted while the server is unavailable.
+        with connected(self._app.config["MAIL_URL"], self._app.config["MAIL_FROM"]) as deliver:
+            while not self._stopping.is_set() and (waiting := self._claim()):
+                self._send(waiting, deliver)
 
+    def _claim(self) -> WaitingEmail | None:
+        """Return an email that is due, and schedule its next attempt, which success cancels.
 
-def _message(sender: str, email: Email) -> EmailMessage:
-    message = EmailMessage(policy=SMTP)
-    message["From"] = sender
-    message["To"] = email.to
-    message["Subject"] = email.subject
-    message["Date"] = formatdate()
-    message["Message-ID"] = make_msgid(domain=message["From"].addresses[0].domain)
-    message["Auto-Submitted"] = "auto-generated"  # Prevents automatic replies (RFC 3834, section 5).
-    message.set_content(email.text)
-    return message
+        Another process skips an email that is being claimed, and then finds that it is not due. On SQLite,
+        the write lock serializes claims.
+        """
+        now = utc_now()
+        due = select(WaitingEmail).where(WaitingEmail.due_at <= now).order_by(WaitingEmail.due_at).limit(1)
+        with self._app.app_context():
+            waiting = db.session.scalar(due.with_for_update(skip_locked=True))
+            if waiting:
+                delay = min(RETRY_DELAY * 2 ** min(waiting.attempts, 10), RETRY_DELAY_MAXIMUM)
+                waiting.attempts += 1
+                waiting.due_at = now + delay
+            db.session.commit()
+            return waiting
 
-
-def _deliver(mail_url: str, to: str, message: EmailMessage) -> None:
-    """Pass a message to the server at a `MAIL_URL`, encrypted if the server supports it (RFC 3207).
-
-    Raises SMTPNotSupportedError rather than send a password unencrypted.
-    """
-    url = urlsplit(mail_url)
-    host, port = url.hostname or "", url.port or PORTS[url.scheme]
-    tls = ssl.create_default_context()
-    is_encrypted = url.scheme == "smtps"
-    with (
-        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=tls)
-        if is_encrypted
-        else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
-    ) as server:
-        server.ehlo()
-        if not is_encrypted and server.has_extn("starttls"):
-            server.starttls(context=tls)
-            is_encrypted = True
-        if url.username and not is_encrypted:
-            raise smtplib.SMTPNotSupportedError
-        if url.username:
-            server.login(unquote(url.username), unquote(url.password or ""))
-        # The recipient is passed explicitly, so that it is not parsed from the header.
-        server.send_message(message, to_addrs=[to])
+    def _send(self, waiting: WaitingEmail, deliver: Callable[[Email], None]) -> None:
+        """Compose an email, send it outside of a transaction, and delete its row unless it is deferred."""
+        with self._app.app_context():
+            email = compose(waiting)
+        try:
+            if email:
+                deliver(email)
+        except Refusal as refusal:
+            if not refusal.is_permanent:
+                self._app.logger.warning("Email refused for now: %s, %d", waiting.kind, refusal.code)
+                return
+            self._app.logger.error("Email given up: %s, %d", waiting.kind, refusal.code)  # noqa: TRY400
+        with self._app.app_context():
+            key = WaitingEmail.email == waiting.email, WaitingEmail.kind == waiting.kind
+            db.session.execute(delete(WaitingEmail).where(*key))
+            db.session.commit()

@@ -1,6 +1,6 @@
 """Tokens in emails: issued, redeemed once, revoked."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, cast
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, CursorResult, Select, delete, select, upda
 from api.db import db, utc_now
 from api.db.folding import folded
 from api.mail.kinds import EmailKind
-from api.models import EmailToken, User
+from api.models import EmailToken, User, WaitingEmail
 from api.schemas import TrimmedText
 from api.web.problems import Problem, member_problem
 
@@ -32,18 +32,15 @@ class EmailTokenField(TrimmedText):
         super().__init__(validate=[validate.Length(max=100)], **kwargs)
 
 
-def issue_token(kind: EmailKind, user: User, email: str) -> str | None:
+def issue_token(kind: EmailKind, user: User, email: str) -> str:
     """Record an email to a user and return its token, which replaces earlier ones. The caller commits.
 
-    Returns None if the address received an email of this kind less than `EMAIL_INTERVAL` ago. The caller
-    holds the lock on the user's row. The token is stored only if the kind has an endpoint that redeems it.
+    The caller holds the lock on the user's row. The token is stored only if the kind has an endpoint that
+    redeems it.
     """
     now = utc_now()
     expired = EmailToken.created_at <= now - TOKEN_LIFETIME
     db.session.execute(delete(EmailToken).where(EmailToken.user_id == user.id, expired))
-    last = db.session.get(EmailToken, (folded(email), kind.name))
-    if last and last.created_at > now - EMAIL_INTERVAL:
-        return None
     token = token_urlsafe(32)
     db.session.merge(
         EmailToken(
@@ -55,6 +52,12 @@ def issue_token(kind: EmailKind, user: User, email: str) -> str | None:
         )
     )
     return token
+
+
+def last_sent_at(kind: EmailKind, email: str) -> datetime | None:
+    """Return the time of the last email of a kind to an address, unless it was long ago."""
+    last = db.session.get(EmailToken, (folded(email), kind.name))
+    return last.created_at if last else None
 
 
 def ensure_token(kind: EmailKind, token: str) -> None:
@@ -77,7 +80,9 @@ def redeem_token(kind: EmailKind, token: str) -> User:
 
 
 def revoke_tokens(kind: EmailKind, user: User) -> None:
-    """Revoke a user's tokens of a kind."""
+    """Revoke a user's tokens of a kind, and the emails of that kind that wait."""
+    waiting = delete(WaitingEmail).where(WaitingEmail.user_id == user.id, WaitingEmail.kind == kind.name)
+    db.session.execute(waiting)
     _revoke(EmailToken.user_id == user.id, EmailToken.kind == kind.name)
 
 

@@ -8,5 +8,16 @@ from api.models.like import Like
 from api.models.post import Post
 from api.models.session import Session
 from api.models.user import User
+from api.models.waiting_email import WaitingEmail
 
-__all__ = ["EmailToken", "Entity", "Follow", "IdempotencyKey", "Like", "Post", "Session", "User"]
+__all__ = [
+    "EmailToken",
+    "Entity",
+    "Follow",
+    "IdempotencyKey",
+    "Like",
+    "Post",
+    "Session",
+    "User",
+    "WaitingEmail",
+]

@@ -6,11 +6,10 @@ from sqlalchemy import delete
 from api.auth import passwords
 from api.contract.endpoint import accepts, fails, returns
 from api.db import db
-from api.db.folding import folded
-from api.mail.emails import email_after_response
+from api.mail.emails import send_email_to_account
 from api.mail.kinds import PASSWORD_RESET
 from api.mail.tokens import ensure_token, redeem_token
-from api.models import Session, User
+from api.models import Session
 from api.password_resets.schemas import PasswordResetCreateSchema, PasswordResetRedeemSchema
 from api.rate_limiting import rate_limited, reset_failures
 from api.users.schemas import ensure_no_name
@@ -29,7 +28,8 @@ def create_password_reset(fields: dict[str, str]) -> None:
     minutes, at `POST /password-resets/redeem`, and replaces earlier ones. An address receives at most one
     such email a minute. The response is the same in every case.
     """
-    email_after_response(PASSWORD_RESET, User.folded_email == folded(fields["email"]))
+    send_email_to_account(PASSWORD_RESET, fields["email"])
+    db.session.commit()
 
 
 @password_resets.post("/password-resets/redeem")

@@ -72,10 +72,10 @@ def create_token(query: dict[str, bool]) -> Any:
 def refresh_token(fields: dict[str, str | None]) -> Any:
     """Refresh your tokens.
 
-    A refresh token works once. For ten more seconds it returns the same pair again, so that a retry or a
-    second tab does not fail. A later use is treated as theft and ends the session. Without a token in the
-    body, the token in the cookie is used and the next one is set as a cookie, for pages whose origin is
-    allowed.
+    A refresh token works once. For ten more seconds it returns the current pair of the session, so that a
+    retry or another tab does not fail, however often the session was refreshed meanwhile. A later use is
+    treated as theft and ends the session. Without a token in the body, the token in the cookie is used and
+    the next one is set as a cookie, for pages whose origin is allowed.
     """
     token = fields["refresh_token"]
     in_cookie = token is None
@@ -91,11 +91,9 @@ def refresh_token(fields: dict[str, str | None]) -> Any:
     if session is None or session.origin != origin or session.expires_at <= now:
         raise invalid_token()
     if generation == session.generation:
-        session.generation += 1
-        session.refreshed_at = now
-        session.expires_at = now + _session_life()
+        session.refresh(now, grace=_grace(), life=_session_life())
         db.session.commit()
-    elif generation != session.generation - 1 or now > session.refreshed_at + _grace():
+    elif not session.was_used_since(generation, now - _grace()):
         db.session.execute(delete(Session).where(Session.id == session_id))
         db.session.commit()
         raise invalid_token()

@@ -18,7 +18,7 @@ from api.auth import (
 from api.contract.endpoint import accepts, fails, returns
 from api.contract.idempotency import idempotent
 from api.db import db
-from api.mail.emails import email_after_response
+from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET
 from api.mail.tokens import revoke_tokens
 from api.models import Session, User
@@ -65,7 +65,7 @@ def create_user(fields: dict[str, Any]) -> Any:
     user = User(password_hash=password_hash, **fields)
     db.session.add(user)
     db.session.flush()
-    email_after_response(EMAIL_VERIFICATION, User.id == user.id)
+    send_email(EMAIL_VERIFICATION, user)
     return user, {"Location": url_for(".get_user", username=user.username)}
 
 
@@ -128,10 +128,9 @@ def update_account(changes: dict[str, Any]) -> Any:
     if user.email != old_email:
         revoke_tokens(PASSWORD_RESET, user)
         revoke_tokens(EMAIL_VERIFICATION, user)
+        send_email(EMAIL_VERIFICATION, user)
+        send_email(EMAIL_CHANGE, user, to=old_email)
     db.session.commit()
-    if user.email != old_email:
-        email_after_response(EMAIL_VERIFICATION, User.id == user.id)
-        email_after_response(EMAIL_CHANGE, User.id == user.id, to=old_email)
     return user
 
 

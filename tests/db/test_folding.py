@@ -18,7 +18,6 @@ from api.models import User
 from tests.conftest import DATABASES, clear_tables, migrated
 from tests.support.contract import ContractClient
 from tests.support.factories import PASSWORD, Factory
-from tests.support.mailbox import wait_for_mail
 
 LOCALES = Path("/usr/share/i18n/locales")
 BUILTIN_LOCALE = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
@@ -57,7 +56,6 @@ def new_database(server: PostgresServer, options: str) -> str:
 def turkish_client(turkish_app: Flask) -> Iterator[ContractClient]:
     """A client of that application, with empty tables."""
     yield ContractClient(turkish_app)
-    wait_for_mail()
     clear_tables(turkish_app)
 
 

@@ -52,9 +52,17 @@ SAME_IN_ANOTHER_CASE = [
     ("zoe", "c@example.com"),
     ("bob", "d@example.com"),
 ]
-INSERT_EMAILS = [
+INSERT_ANN = (
     "INSERT INTO users (id, username, email, password_hash, about, created_at, version)"
-    " VALUES (1, 'ann', 'a@b.c', '-', '', :now, 1)",
+    " VALUES (1, 'ann', 'a@b.c', '-', '', :now, 1)"
+)
+INSERT_SESSION = [
+    INSERT_ANN,
+    "INSERT INTO sessions (id, user_id, generation, user_agent, created_at, refreshed_at, expires_at)"
+    " VALUES (1, 1, 3, '', :now, :now, :now)",
+]
+INSERT_EMAILS = [
+    INSERT_ANN,
     "INSERT INTO letters VALUES ('a@b.c', 'email_change', 1, NULL, :now)",
     "INSERT INTO letters VALUES ('a@b.c', 'password_reset', 1, 'hash', :now)",
 ]
@@ -509,7 +517,7 @@ def test_0008_says_that_the_search_must_be_rebuilt_if_there_are_posts(
     before = SCRIPTS.get_revision("0008").down_revision
     flask_migrate.upgrade(revision=before)
     if has_posts:
-        db.session.execute(text(INSERT_EMAILS[0]), {"now": utc_now()})
+        db.session.execute(text(INSERT_ANN), {"now": utc_now()})
         insert = "INSERT INTO posts (body, timestamp, user_id, version) VALUES ('Hello.', :now, 1, 1)"
         db.session.execute(text(insert), {"now": utc_now()})
         db.session.commit()
@@ -520,3 +528,24 @@ def test_0008_says_that_the_search_must_be_rebuilt_if_there_are_posts(
     downgraded = capsys.readouterr().err
 
     assert [message.count("flask rebuild-search") for message in (upgraded, downgraded)] == [has_posts] * 2
+
+
+def test_0009_goes_up_and_down_with_rows(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0008")
+    for statement in INSERT_SESSION:
+        db.session.execute(text(statement), {"now": utc_now()})
+    db.session.commit()
+    rows = rows_of("sessions")
+
+    flask_migrate.upgrade(revision="0009")
+
+    assert rows_of("sessions") == [(*row, []) for row in rows]
+    db.session.execute(
+        text("INSERT INTO waiting_emails VALUES ('a@b.c', 'email_change', 1, 0, :now, :now)"),
+        {"now": utc_now()},
+    )
+    db.session.commit()
+
+    flask_migrate.downgrade(revision="0008")
+
+    assert rows_of("sessions") == rows

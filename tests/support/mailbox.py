@@ -3,7 +3,6 @@
 import asyncio
 import re
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +16,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from api.db import db
-from api.models import EmailToken
+from api.models import EmailToken, WaitingEmail
 from tests.support.server import free_port
 
 TOKEN = re.compile(r"[\w-]{43}")
@@ -46,14 +45,20 @@ class Received(NamedTuple):
 class Mailbox:
     """The received messages, and the hooks that aiosmtpd calls."""
 
-    def __init__(self, port: int, delay_seconds: float) -> None:
+    def __init__(self, app: Flask | None, port: int, delay_seconds: float) -> None:
         self.url = f"smtp://127.0.0.1:{port}"
+        # Replies to the next messages: to RCPT or, if they begin with "DATA ", to DATA.
+        self.replies: list[str] = []
+        # Addresses to which mail is being sent, or was.
+        self.began: list[str] = []
+        self._app = app
         self._delay_seconds = delay_seconds
         self._received: list[Received] = []
 
     def received(self) -> list[Received]:
-        """Return the messages, after all queued ones have arrived."""
-        wait_for_mail()
+        """Return the messages, after the application has sent those that are due."""
+        if self._app:
+            send_due(self._app)
         return list(self._received)
 
     def subjects(self, to: str) -> list[str]:
@@ -69,17 +74,20 @@ class Mailbox:
     async def handle_RCPT(  # noqa: N802 -- aiosmtpd's name.
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Refuse mail to one address."""
+        """Accept an address, unless `replies` refuse it."""
+        self.began.append(address)
         await asyncio.sleep(self._delay_seconds)
-        if address.startswith("refused"):
-            return f"550 {address} is unknown"
+        if self.replies and not self.replies[0].startswith("DATA "):
+            return self.replies.pop(0)
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(  # noqa: N802 -- aiosmtpd's name.
         self, server: Any, session: Session, envelope: Envelope
     ) -> str:
-        """Store a message."""
+        """Store a message, unless `replies` refuse it."""
+        if self.replies:
+            return self.replies.pop(0).removeprefix("DATA ")
         message: Any = message_from_bytes(envelope.original_content or b"", policy=policy.default)
         is_encrypted = session.ssl is not None or isinstance(
             server.transport.get_extra_info("ssl_object"), ssl.SSLObject
@@ -88,11 +96,9 @@ class Mailbox:
         return "250 OK"
 
 
-def wait_for_mail() -> None:
-    """Wait until the queue of the mailer is empty."""
-    for thread in threading.enumerate():
-        if thread.name == "mail":
-            thread.join()
+def send_due(app: Flask) -> None:
+    """Send the emails that are due, as the mailer's thread does, which tests do not start."""
+    app.extensions["mailer"].send_due()
 
 
 def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, login: Any) -> AuthResult:
@@ -103,10 +109,15 @@ def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, l
 
 
 @contextmanager
-def running_mailbox(*, delay_seconds: float = 0, **options: Any) -> Iterator[Mailbox]:
-    """Run a server on a free port; `options` are those of aiosmtpd's Controller."""
-    port = free_port()
-    mailbox = Mailbox(port, delay_seconds)
+def running_mailbox(
+    app: Flask | None = None, *, port: int | None = None, delay_seconds: float = 0, **options: Any
+) -> Iterator[Mailbox]:
+    """Run a server, which receives what an application in this process or another one sends.
+
+    `options` are those of aiosmtpd's Controller.
+    """
+    port = port or free_port()
+    mailbox = Mailbox(app, port, delay_seconds)
     controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
@@ -116,9 +127,12 @@ def running_mailbox(*, delay_seconds: float = 0, **options: Any) -> Iterator[Mai
 
 
 def let_pass(app: Flask, time: timedelta) -> None:
-    """Make all email tokens older."""
-    wait_for_mail()
+    """Send the emails that are due, and make all email tokens and waiting emails older."""
+    send_due(app)
     with app.app_context():
         for email_token in db.session.scalars(select(EmailToken)):
             email_token.created_at -= time
+        for waiting in db.session.scalars(select(WaitingEmail)):
+            waiting.created_at -= time
+            waiting.due_at -= time
         db.session.commit()

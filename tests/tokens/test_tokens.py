@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
@@ -16,6 +18,7 @@ from api.auth.authentication import ACCESS_TOKEN
 from api.auth.signing import signed
 from api.db import db, utc_now
 from api.models import Session, User
+from api.models.session import USES_MAXIMUM
 from api.tokens.routes import REFRESH_TOKEN
 from tests.support.concurrency import concurrently, during_request
 from tests.support.contract import ContractClient
@@ -133,6 +136,30 @@ def outdate_password(app: Flask, member: Account) -> None:
     with app.app_context():
         db.session.execute(update(User).where(User.id == member.id).values(password_hash=old_hash))
         db.session.commit()
+
+
+class Clock:
+    """The time of requests that sign in or refresh tokens."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._start = utc_now()
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._start + timedelta(seconds=self.seconds)
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that the test sets."""
+    clock = Clock()
+    monkeypatch.setattr("api.tokens.routes.utc_now", clock.now)
+    return clock
 
 
 class TestCreateToken:
@@ -654,18 +681,132 @@ class TestRefreshToken:
         assert client.get("/me", headers=ann.signed_in).status_code == 200
         assert client.get("/me", headers=bob.signed_in).status_code == 200
 
-    def test_ends_the_session_if_it_is_two_generations_old(
+    def test_returns_the_current_pair_if_later_tokens_were_used_too(
         self, client: ContractClient, make: Factory
     ) -> None:
-        ann = make.user("ann")
-        stolen = sign_in(client, "ann")
-        newest = refresh(client, refresh(client, stolen))
+        make.user("ann")
+        pairs = [sign_in(client, "ann")]
+        for _ in range(4):
+            pairs.append(refresh(client, pairs[-1]))
 
-        response = refresh(client, stolen)
+        responses = [refresh(client, pair) for pair in pairs[2:-1] + pairs[:2]]
 
-        assert response.status_code == 401
-        assert status_with(client, newest) == refresh(client, newest).status_code == 401
-        assert client.get("/me", headers=ann.signed_in).status_code == 200
+        assert [response.status_code for response in responses] == [200] * 4
+        assert {tokens_in(response) for response in responses} == {tokens_in(pairs[-1])}
+        assert refresh(client, pairs[-1]).json["refresh_token"] != pairs[-1].json["refresh_token"]
+
+    @pytest.mark.parametrize(
+        ("used_first", "seconds", "expected"),
+        [
+            pytest.param(1, 10, 200, id="first token, at the end of its grace period"),
+            pytest.param(1, 10.01, 401, id="first token, later"),
+            pytest.param(2, 16, 200, id="second token, at the end of its grace period"),
+            pytest.param(2, 16.01, 401, id="second token, later"),
+            pytest.param(3, 10_000, 200, id="current token"),
+        ],
+    )
+    def test_has_a_grace_period_from_its_own_use(
+        self,
+        client: ContractClient,
+        make: Factory,
+        clock: Clock,
+        used_first: int,
+        seconds: float,
+        expected: int,
+    ) -> None:
+        make.user("ann")
+        first = sign_in(client, "ann")
+        second = refresh(client, first)
+        clock.pass_seconds(6)
+        third = refresh(client, second)
+
+        clock.pass_seconds(seconds - 6)
+        response = refresh(client, {1: first, 2: second, 3: third}[used_first])
+
+        assert response.status_code == expected
+        assert refresh(client, third).status_code == expected
+
+    @given(
+        steps=st.lists(
+            st.tuples(st.sampled_from([0, 0.25, 0.5, 4, 9.5, 10, 10.25, 30]), st.integers(0, 9)), max_size=25
+        )
+    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+    def test_is_accepted_exactly_if_it_is_current_or_was_used_within_the_grace_period(
+        self, client: ContractClient, make: Factory, clock: Clock, steps: list[tuple[float, int]]
+    ) -> None:
+        name = make.user().username
+        tokens = [sign_in(client, name).json["refresh_token"]]
+        used_at: dict[str, float] = {}
+
+        for seconds, age in steps:
+            clock.pass_seconds(seconds)
+            token = tokens[max(0, len(tokens) - 1 - age)]
+            is_valid = clock.seconds <= used_at.setdefault(token, clock.seconds) + 10
+            response = client.post("/tokens/refresh", json={"refresh_token": token})
+            assert response.status_code == (200 if is_valid else 401)
+            if not is_valid:
+                assert client.post("/tokens/refresh", json={"refresh_token": tokens[-1]}).status_code == 401
+                break
+            if token == tokens[-1]:
+                tokens.append(response.json["refresh_token"])
+            assert response.json["refresh_token"] == tokens[-1]
+
+    def test_keeps_eight_tabs_signed_in_that_refresh_in_any_order(self, app: Flask, make: Factory) -> None:
+        make.user("ann")
+        pair = sign_in(ContractClient(app), "ann")
+
+        def refresh_repeatedly() -> list[int]:
+            client, latest, statuses = ContractClient(app), pair, []
+            for _ in range(10):
+                latest = refresh(client, latest)
+                statuses.append(latest.status_code)
+            return [*statuses, refresh(client, pair).status_code]
+
+        tabs = concurrently(*[refresh_repeatedly] * 8)
+
+        assert tabs == [[200] * 11] * 8
+
+    def test_takes_bounded_storage_however_often_the_session_is_refreshed(
+        self, app: Flask, client: ContractClient, make: Factory, clock: Clock
+    ) -> None:
+        make.user("ann")
+        pairs = [sign_in(client, "ann")]
+        session_id = current_id(client, bearer(pairs[0]))
+        for _ in range(300):
+            clock.pass_seconds(0.05)
+            pairs.append(refresh(client, pairs[-1]))
+
+        with app.app_context():
+            stored = db.session.get_one(Session, session_id).earlier_uses
+        within = [refresh(client, pair).status_code for pair in pairs[-201:]]
+        latest = refresh(client, pairs[-1])
+        before = refresh(client, pairs[-207])
+
+        assert 50 <= len(stored) <= USES_MAXIMUM + 1
+        assert within == [200] * 201
+        assert before.status_code == 401
+        assert refresh(client, latest).status_code == 401
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_has_no_grace_period_if_the_setting_is_0(
+        self,
+        app: Flask,
+        client: ContractClient,
+        make: Factory,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        times: int,
+    ) -> None:
+        monkeypatch.setitem(app.config, "REFRESH_GRACE_SECONDS", 0)
+        make.user("ann")
+        first = latest = sign_in(client, "ann")
+        for _ in range(times):
+            clock.pass_seconds(0.01)
+            latest = refresh(client, latest)
+        clock.pass_seconds(0.01)
+
+        assert [refresh(client, first).status_code, refresh(client, latest).status_code] == [401, 401]
 
     def test_has_no_grace_period_before_the_first_generation(
         self, app: Flask, client: ContractClient, make: Factory
