@@ -1,4 +1,5 @@
 # make run             the service, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
+# make demo            the service with fake data, and an app that uses it, on http://127.0.0.1:8001
 # make test            all tests, on SQLite and on PostgreSQL
 # make test-fast       without PostgreSQL and slow tests, in less than a minute
 # make test-reference  the tests of the resources, with the reference renderer
@@ -22,11 +23,14 @@ RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
 PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
-.PHONY: run test test-fast test-reference bench check format openapi lock clean
+.PHONY: run demo test test-fast test-reference bench check format openapi lock clean
 
 run: $(VENV)/run
 	@$(FLASK) db upgrade
 	@exec $(FLASK) serve
+
+demo: $(VENV)/run
+	@exec env -u FLASK_APP -u FLASK_DEBUG $(BIN)/python -m examples.demo
 
 test: $(VENV)/test
 	$(BIN)/pytest --cov --cov-report=term

@@ -159,8 +159,11 @@ def _id_with_password(name: str, password: str) -> int | None:
 
 @basic.error_handler
 def _refuse_password(_status: int) -> NoReturn:
-    headers = {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
-    was_sent = current_request().headers.get("Authorization")
+    request_headers = current_request().headers
+    # On a Basic challenge, browsers open their own login box, and the script of the page waits for it.
+    scheme = "xBasic" if "Origin" in request_headers else "Basic"
+    headers = {"WWW-Authenticate": f'{scheme} realm="{REALM}", charset="UTF-8"'}
+    was_sent = request_headers.get("Authorization")
     code = "invalid_credentials" if was_sent else "authentication_required"
     raise Problem(code, headers=headers)
 

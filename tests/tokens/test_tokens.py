@@ -296,6 +296,14 @@ class TestCreateToken:
         assert response.json["code"] == "authentication_required"
         assert response.headers["WWW-Authenticate"] == BASIC_CHALLENGE
 
+    def test_does_not_open_the_login_box_of_a_browser(self, client: ContractClient, make: Factory) -> None:
+        make.user("ann")
+
+        response = sign_in(client, "ann", "wrong", headers={"Origin": "http://localhost"})
+
+        assert (response.status_code, response.json["code"]) == (401, "invalid_credentials")
+        assert response.headers["WWW-Authenticate"] == f"x{BASIC_CHALLENGE}"
+
     def test_does_not_reveal_whether_an_account_exists(self, client: ContractClient, make: Factory) -> None:
         make.user("ann")
 
