@@ -350,16 +350,19 @@ class TestTimeline:  # pragma: no cover -- needs Chromium
         self, demo: Demo, context: BrowserContext
     ) -> None:
         page = open_app(context, demo, "everyone")
-        entities = [
-            {"start": 0, "end": 1, "tag": None, "username": None, "url": "https://a.example/"},
-            {"start": 2, "end": 3, "tag": None, "username": None, "url": "javascript:alert(1)"},
-            {"start": 4, "end": 5, "tag": None, "username": None, "url": None, "place": "harbour"},
-        ]
+        post = {
+            "body": "a b c",
+            "entities": [{"start": 4, "end": 5, "tag": None, "username": None, "place": "harbour"}],
+            "urls": [
+                {"start": 0, "end": 1, "url": "https://a.example/"},
+                {"start": 2, "end": 3, "url": "javascript:alert(1)"},
+            ],
+        }
 
         nodes = page.evaluate(
-            """async (entities) => (await import("./ui.js")).linked({ body: "a b c", entities })
+            """async (post) => (await import("./ui.js")).linked(post)
                 .map((node) => node.href ? [node.textContent, node.href] : node).filter(Boolean)""",
-            entities,
+            post,
         )
 
         assert nodes == [["a", "https://a.example/"], " ", "b", " ", "c"]

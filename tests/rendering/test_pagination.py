@@ -182,7 +182,7 @@ class TestListPosts:
 
         assert items([page]) == ids
 
-    @pytest.mark.parametrize("author", ["nobody", "%", "_nn", "an", "annn", "ann ", "é", "ann@example.com"])
+    @pytest.mark.parametrize("author", ["nobody", "%", "_nn", "an", "annn", "é", "ann@example.com"])
     def test_of_an_unknown_author_is_empty(
         self, app: Flask, client: ContractClient, ann: Account, author: str
     ) -> None:
@@ -251,8 +251,8 @@ class TestListUsers:
             ("a\\", []),
             ("'", []),
             ("ann~", []),
-            ("ann\t", []),
-            (" ann", []),
+            ("ann\t", ["ann", "Ann-Lee", "ann.lee", "ann2", "ANN_lee", "Anna", "annb"]),
+            (" ann", ["ann", "Ann-Lee", "ann.lee", "ann2", "ANN_lee", "Anna", "annb"]),
             ("é", []),
             ("anñ", []),
             ("ﬀ", []),
