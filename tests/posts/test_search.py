@@ -19,7 +19,7 @@ from tests.support.problems import assert_problem
 from tests.support.renderers import needs_sql_json
 
 MANY = settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
