@@ -2,7 +2,7 @@
 # make demo            the service with fake data, and an app that uses it, on http://127.0.0.1:8001
 # make test            all tests, on SQLite and on PostgreSQL
 # make test-fast       without PostgreSQL and slow tests, in less than a minute
-# make test-reference  the tests of the resources, with the reference renderer
+# make test-reference  the fast tests of the resources, with the reference renderer
 # make bench           compare the speed of the service with that of other servers (about 15 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
@@ -39,7 +39,7 @@ test-fast: $(VENV)/test
 	$(BIN)/pytest --fast
 
 test-reference: $(VENV)/test
-	RENDERER=reference $(BIN)/pytest $(addprefix tests/,$(RESOURCES)) tests/rendering
+	RENDERER=reference $(BIN)/pytest --fast $(addprefix tests/,$(RESOURCES)) tests/rendering
 
 bench: $(BENCH)/installed
 	@$(BENCH)/bin/python -m benchmarks.bench
