@@ -60,7 +60,11 @@ def listen(engine: Engine, timeout: int) -> None:
 
     @event.listens_for(engine, "connect", insert=True)  # Before SQLAlchemy's own statements.
     def prepare(connection: Any, record: Any) -> None:
-        pid, schema, encoding, version = connection.execute(INSPECTION).fetchone()
+        # The timeout of the server, the database or the role may be too short for the inspection.
+        cursor = connection.execute(f"{_set('LOCAL', limits)}; {INSPECTION}")
+        while cursor.nextset():
+            pass
+        pid, schema, encoding, version = cursor.fetchone()
         ensure_suitable(schema, encoding, version)
         # A pooler sends a process id of its own when a client connects.
         is_pooled = pid != connection.info.backend_pid
@@ -68,7 +72,7 @@ def listen(engine: Engine, timeout: int) -> None:
             connection.prepare_threshold = None  # Statements are prepared in one session.
             connection.execute(_set("SESSION", FORMATS))
         else:
-            connection.execute(_set("SESSION", FORMATS | limits | isolation))
+            connection.execute(_set("SESSION", limits | FORMATS | isolation))
         record.info[IS_POOLED] = is_pooled
         local = _set("LOCAL", limits | lock_timeout if is_pooled else lock_timeout)
         record.info[BEGIN_SQL] = f"{BEGIN}; {local}"
