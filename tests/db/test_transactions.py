@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
 from api.db import db
 from api.models import User
@@ -50,3 +51,18 @@ class TestMethods:
 
         assert client.post("/view").text == "Gardener."
         assert client.get("/api/v1/users/ann").json["about"] == "Gardener."
+
+
+def test_transactions_on_one_connection_hold_the_write_lock_until_it_is_returned(
+    new_migrated_app: Callable[..., Flask],
+) -> None:
+    app = new_migrated_app("sqlite")
+    update = text("UPDATE users SET about = about")
+
+    with app.app_context():
+        with db.engine.connect() as connection:
+            for _ in range(2):
+                with connection.begin():
+                    connection.execute(update)
+        with db.engine.begin() as another:
+            assert another.execute(update).rowcount == 0

@@ -82,7 +82,7 @@ class TestEntitiesIn:
                 case [None, int(user_id), None]:
                     assert covered[0] in "@\N{FULLWIDTH COMMERCIAL AT}\N{SMALL COMMERCIAL AT}"
                     assert user_id == USER_IDS[covered[1:].lower()]
-                case [None, None, url]:
+                case [None, None, url]:  # pragma: no branch -- there is no other kind.
                     assert len(url) <= URL_MAXIMUM
                     assert urlsplit(url).scheme in {"http", "https"}
                     assert url.isascii()

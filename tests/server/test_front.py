@@ -311,6 +311,17 @@ def test_a_password_is_expected_behind_the_prefix_of_a_proxy(
     assert (front._lane_of(method, path) is front._hashing) == takes
 
 
+def test_reads_have_a_lane_for_each_operation_and_one_for_all_other_paths(migrated_app: Flask) -> None:
+    front = Front(migrated_app)
+    posts, users, nothing, nowhere = (
+        front._lane_of("GET", f"{PREFIX}/{path}") for path in ("posts", "users", "nothing", "nowhere")
+    )
+
+    assert posts is front._lane_of("GET", f"{PREFIX}/posts")
+    assert nothing is nowhere
+    assert len({posts, users, nothing}) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "methods"),
     [

@@ -178,9 +178,8 @@ class TestLane:
 
     def test_refuses_a_call_that_waits_too_long(self) -> None:
         with ThreadPoolExecutor(2) as threads:
-            responses = asyncio.run(self.responses(Lane(threads, 1, 1, 0.01), 1, Event()))
-
-        assert responses == [True, False]
+            lane = Lane(threads, 1, 1, 0.01)
+            assert asyncio.run(self.responses(lane, 1, Event())) == [True, False]
 
     def test_has_a_place_again_after_each_call(self) -> None:
         async def run_twice(lane: Lane) -> list[bool]:
