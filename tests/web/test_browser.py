@@ -1,6 +1,5 @@
 """Pages of other origins in a real browser: their access by CORS and the token cookie."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,15 +9,15 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
+from tests.support.browser import needs_chromium
 from tests.support.contract import PREFIX
 from tests.support.server import Server, running_server
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium")
 PASSWORD = "7 blue bicycles"
 REGISTER = "user => call('POST', '/users', {body: user})"
 SIGN_IN = "user => signIn(user.username, user.password)"
@@ -54,13 +53,6 @@ def open_page(context: BrowserContext, server: Server, origin: str) -> Page:  # 
     return page
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:  # pragma: no cover
-    """The system's Chromium."""
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
-        yield browser
-
-
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:  # pragma: no cover
     """A browser context without cookies."""
@@ -92,7 +84,7 @@ def service(
         yield server
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="there is no chromium")
+@needs_chromium
 class TestPage:  # pragma: no cover -- needs Chromium
     def test_can_use_the_whole_api(self, service: Server, context: BrowserContext, allowed: str) -> None:
         ann = user("ann")
