@@ -308,62 +308,35 @@ class TestGetFollowing:
         assert response.status_code == 404
 
 
-class TestListFollowers:
-    def test_returns_the_most_recent_follower_first(self, client: ContractClient, make: Factory) -> None:
-        ann, bob, cleo, dan = (make.user(username) for username in ("ann", "bob", "cleo", "dan"))
-        for follower, followed in ((cleo, ann), (dan, ann), (bob, ann), (ann, dan), (cleo, dan)):
-            make.follow(follower, followed)
-
-        response = client.get("/users/ANN/followers")
-
-        assert response.status_code == 200
-        assert response.json["items"] == [
-            client.get(f"/users/{username}").json for username in ("bob", "dan", "cleo")
-        ]
-
-    def test_has_pages_in_both_directions(self, client: ContractClient, make: Factory) -> None:
-        ann, members = make.user("ann"), [make.user() for _ in range(5)]
-        order = [members[number] for number in (3, 0, 4, 2, 1)]
-        for member in order:
-            make.follow(member, ann)
-
-        forth, back = read_both_ways(client, "/users/ann/followers", 2, ANONYMOUS)
-
-        expected = [member.id for member in reversed(order)]
-        assert [len(page["items"]) for page in forth] == [2, 2, 1]
-        assert items(forth, "id") == expected
-        assert items(back[::-1], "id") == expected
-
-
-class TestListFollowing:
-    def test_returns_the_most_recently_followed_first(self, client: ContractClient, make: Factory) -> None:
-        ann, bob, cleo, dan = (make.user(username) for username in ("ann", "bob", "cleo", "dan"))
-        for follower, followed in ((ann, cleo), (ann, dan), (ann, bob), (dan, ann), (dan, cleo)):
-            make.follow(follower, followed)
-
-        response = client.get("/users/ANN/following")
-
-        assert response.status_code == 200
-        assert response.json["items"] == [
-            client.get(f"/users/{username}").json for username in ("bob", "dan", "cleo")
-        ]
-
-    def test_has_pages_in_both_directions(self, client: ContractClient, make: Factory) -> None:
-        ann, members = make.user("ann"), [make.user() for _ in range(5)]
-        order = [members[number] for number in (3, 0, 4, 2, 1)]
-        for member in order:
-            make.follow(ann, member)
-
-        forth, back = read_both_ways(client, "/users/ann/following", 2, ANONYMOUS)
-
-        expected = [member.id for member in reversed(order)]
-        assert [len(page["items"]) for page in forth] == [2, 2, 1]
-        assert items(forth, "id") == expected
-        assert items(back[::-1], "id") == expected
-
-
 @pytest.mark.parametrize("which", ["followers", "following"])
 class TestListEither:
+    def test_returns_the_most_recent_follow_first(
+        self, client: ContractClient, make: Factory, which: str
+    ) -> None:
+        ann, bob, cleo, dan = (make.user(username) for username in ("ann", "bob", "cleo", "dan"))
+        for first, second in ((cleo, ann), (dan, ann), (bob, ann), (ann, dan), (cleo, dan)):
+            make.follow(*(first, second) if which == "followers" else (second, first))
+
+        response = client.get(f"/users/ANN/{which}")
+
+        assert response.status_code == 200
+        assert response.json["items"] == [
+            client.get(f"/users/{username}").json for username in ("bob", "dan", "cleo")
+        ]
+
+    def test_has_pages_in_both_directions(self, client: ContractClient, make: Factory, which: str) -> None:
+        ann, members = make.user("ann"), [make.user() for _ in range(5)]
+        order = [members[number] for number in (3, 0, 4, 2, 1)]
+        for member in order:
+            make.follow(*(member, ann) if which == "followers" else (ann, member))
+
+        forth, back = read_both_ways(client, f"/users/ann/{which}", 2, ANONYMOUS)
+
+        expected = [member.id for member in reversed(order)]
+        assert [len(page["items"]) for page in forth] == [2, 2, 1]
+        assert items(forth, "id") == expected
+        assert items(back[::-1], "id") == expected
+
     def test_is_empty_for_a_user_without_follows(
         self, client: ContractClient, make: Factory, which: str
     ) -> None:
