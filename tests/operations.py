@@ -25,7 +25,7 @@ CONTRACT = {found[2]["operationId"]: found for found in operations()}
 
 
 class Caller(Enum):
-    """Who may call an operation."""
+    """The callers that an operation allows."""
 
     ANYONE = "anyone"
     PASSWORD = "anyone with a username and its password"
@@ -59,7 +59,7 @@ class Locks:
 
 @dataclass(frozen=True)
 class Operation:
-    """What the guard suites expect of an operation. Ann (see `World`) is the caller."""
+    """An operation as the guard suites test it. Ann (see `World`) is the caller."""
 
     name: str  # The operationId.
     caller: Caller

@@ -132,7 +132,7 @@ class TestSameRequest:
 
 
 class TestReplay:
-    """What a retry returns if the post was changed or deleted since."""
+    """The response to a retry if the post was changed or deleted since."""
 
     def test_of_an_edited_post_has_the_first_version_and_its_tag(
         self, client: ContractClient, ann: Account

@@ -148,7 +148,7 @@ class TestCreatePasswordReset:
         known, again, unknown = (
             request_reset(client),
             request_reset(client),
-            request_reset(client, "nobody@example.com"),
+            request_reset(client, "unknown@example.com"),
         )
 
         assert visible_parts(known) == visible_parts(again) == visible_parts(unknown)

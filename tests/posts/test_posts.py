@@ -451,7 +451,7 @@ class TestListPosts:
             pytest.param("ANN", ["three", "one"], id="username in another case"),
             pytest.param(" ann\N{NO-BREAK SPACE}", ["three", "one"], id="username with white space"),
             pytest.param("an", [], id="a prefix"),
-            pytest.param("nobody", [], id="unknown username"),
+            pytest.param("unknown", [], id="unknown username"),
             pytest.param("%", [], id="a wildcard"),
             pytest.param("ann@example.com", [], id="email address"),
             pytest.param("é", [], id="invalid username"),
@@ -717,7 +717,7 @@ class TestListUserPosts:
         assert response.status_code == 200
         assert response.json["items"] == []
 
-    @pytest.mark.parametrize("username", ["nobody", "an", "a" * 65, "7up", "%00%00%00"])
+    @pytest.mark.parametrize("username", ["unknown", "an", "a" * 65, "7up", "%00%00%00"])
     def test_returns_404_for_an_unknown_username(
         self, client: ContractClient, make: Factory, username: str
     ) -> None:

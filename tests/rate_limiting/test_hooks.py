@@ -288,7 +288,7 @@ class TestSignIn:
 
         assert statuses(pair, renewed, again, elsewhere) == [200, 200, 429, 200]
 
-    @pytest.mark.parametrize("name", ["ann", "nobody"])
+    @pytest.mark.parametrize("name", ["ann", "unknown"])
     def test_with_wrong_passwords_is_limited_for_existing_and_unknown_names(
         self, limited: Limited, make: Factory, name: str
     ) -> None:

@@ -182,7 +182,7 @@ class TestListPosts:
 
         assert items([page]) == ids
 
-    @pytest.mark.parametrize("author", ["nobody", "%", "_nn", "an", "annn", "é", "ann@example.com"])
+    @pytest.mark.parametrize("author", ["unknown", "%", "_nn", "an", "annn", "é", "ann@example.com"])
     def test_of_an_unknown_author_is_empty(
         self, app: Flask, client: ContractClient, ann: Account, author: str
     ) -> None:
@@ -217,7 +217,7 @@ class TestListUserPosts:
         assert items(back[::-1]) == ids
 
     def test_of_an_unknown_user_is_not_found(self, client: ContractClient) -> None:
-        response = client.get("/users/nobody/posts")
+        response = client.get("/users/unknown/posts")
 
         assert response.status_code == 404
 

@@ -31,7 +31,7 @@ DATETIMES = st.datetimes(timezones=st.just(UTC))
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from(
     '"\\/\t\n\x7f%\u2028'
 )
-ENTITIES = ["#snow", "#été", "@ann", "@bob.", "@nobody", "https://a.é/?q=%s#'"]
+ENTITIES = ["#snow", "#été", "@ann", "@bob.", "@unknown", "https://a.é/?q=%s#'"]
 WORDS = st.sampled_from([*ENTITIES, "%s", "'"]) | st.text(CHARACTERS, max_size=8)
 BODIES = st.lists(WORDS, min_size=1, max_size=8).map(" ".join).filter(lambda body: 0 < len(body) <= 140)
 POSTS = st.fixed_dictionaries(

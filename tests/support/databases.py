@@ -1,4 +1,4 @@
-"""What depends on the database: marks for tests that need only one of the two, and triggers."""
+"""Marks for tests that need only one of the two databases, and triggers of both."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -587,7 +587,7 @@ class TestGetUser:
         assert "argon2" not in response.text
 
     @pytest.mark.parametrize(
-        "written", ["nobody", "an", "a" * 65, "1", "7up", "ann@example.com", "ann%00", "%C3%A4nn", "ann/"]
+        "written", ["unknown", "an", "a" * 65, "1", "7up", "ann@example.com", "ann%00", "%C3%A4nn", "ann/"]
     )
     def test_returns_404_for_an_unknown_username(
         self, client: ContractClient, make: Factory, written: str
