@@ -1,5 +1,7 @@
 """Representations of posts, and the input for writing them."""
 
+from typing import Any
+
 from marshmallow import EXCLUDE, fields, validate
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
@@ -50,6 +52,13 @@ class PostViewerSchema(BaseSchema):
     )
 
 
+def offset(description: str, example: int) -> Any:
+    """Declare a field for a position in a post's text."""
+    return auto_field(
+        required=True, metadata={"format": "int32", "description": description, "example": example}
+    )
+
+
 class EntitySchema(BaseSchema):
     """A hashtag, or the mention of a user, in a post's text."""
 
@@ -57,14 +66,8 @@ class EntitySchema(BaseSchema):
         model = Entity
         unknown = EXCLUDE
 
-    start = auto_field(
-        required=True,
-        metadata={"format": "int32", "description": "Number of code points before it.", "example": 29},
-    )
-    end = auto_field(
-        required=True,
-        metadata={"format": "int32", "description": "Number of code points up to its end.", "example": 36},
-    )
+    start = offset("Number of code points before it.", 29)
+    end = offset("Number of code points up to its end.", 36)
     tag = auto_field(
         required=True,
         metadata={
@@ -88,14 +91,8 @@ class URLEntitySchema(BaseSchema):
         model = Entity
         unknown = EXCLUDE
 
-    start = auto_field(
-        required=True,
-        metadata={"format": "int32", "description": "Number of code points before it.", "example": 0},
-    )
-    end = auto_field(
-        required=True,
-        metadata={"format": "int32", "description": "Number of code points up to its end.", "example": 11},
-    )
+    start = offset("Number of code points before it.", 0)
+    end = offset("Number of code points up to its end.", 11)
     url = auto_field(
         required=True,
         allow_none=False,

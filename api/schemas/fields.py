@@ -59,7 +59,7 @@ class Text(fields.String):
         return min(rule.max for rule in self.validators if isinstance(rule, validate.Length) and rule.max)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, *args, **kwargs)
+        text = self._prepare(super()._deserialize(value, *args, **kwargs))
         # NFC shortens text to no less than a quarter, and is slow on long runs of combining characters.
         if len(text) <= 4 * self.maximum:
             text = unicodedata.normalize("NFC", text)
@@ -71,21 +71,23 @@ class Text(fields.String):
             raise invalid("blank", "Must not be blank.")
         return text
 
+    def _prepare(self, text: str) -> str:
+        """Return the text that is checked and stored, without differences in how it was typed."""
+        return text
+
 
 class MultilineText(Text):
     """Text of several lines. All line ends become LF, before the length is checked."""
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        if isinstance(value, str):
-            value = LINE_END.sub("\n", value)
-        return super()._deserialize(value, *args, **kwargs)
+    def _prepare(self, text: str) -> str:
+        return LINE_END.sub("\n", text)
 
 
 class TrimmedText(Text):
     """Text that people type or paste, such as a name, without the white space around it."""
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        return super()._deserialize(trimmed(value) if isinstance(value, str) else value, *args, **kwargs)
+    def _prepare(self, text: str) -> str:
+        return trimmed(text)
 
 
 def trimmed(text: str) -> str:
