@@ -92,6 +92,8 @@ REQUEST_HEADERS = {
     "the stored response: what was created, as it was then, even if it was changed since. If it was deleted "
     "since, the response is a 410. The key of a registration is deleted with the account.",
 }
+# The parameters that all lists share.
+PAGE_PARAMETERS = PageQuery().fields
 # Speakeasy's generators turn this into iterators over all pages.
 PAGINATION = {
     "type": "cursor",
@@ -155,7 +157,7 @@ def _add_components(spec: APISpec) -> None:
         spec.components.parameter(
             name.replace("-", ""), "header", {**parameter, "schema": {"type": "string"}}
         )
-    for name, field in PageQuery().fields.items():
+    for name, field in PAGE_PARAMETERS.items():
         spec.components.parameter(name.capitalize(), "query", _query_parameter(spec, name, field))
     headers = {name: name for name in (*ALWAYS, "ETag")}
     spec.components.response("NotModified", {"description": phrase(304), "headers": headers})
@@ -234,14 +236,16 @@ def _display_name(tag: str) -> str:
 def _operation(spec: APISpec, rule: Rule, view: View, operations: Mapping[str, Rule]) -> dict[str, Any]:
     operation = operation_of(view)
     summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
+    name = operation_id(view)
+    links = _links(name, operation, rule, operations)
     result: dict[str, Any] = {
-        "operationId": operation_id(view),
+        "operationId": name,
         "summary": summary.removesuffix("."),
         "description": " ".join((description or summary).split()),
         "tags": [_tag(rule)],
         "security": _security(operation),
         "parameters": _parameters(spec, operation, rule),
-        "responses": _responses(spec, operation, rule, operations),
+        "responses": _responses(spec, operation, rule, links),
     }
     if operation.deprecated:
         result["deprecated"] = True
@@ -271,7 +275,7 @@ def _parameters(spec: APISpec, operation: Operation, rule: Rule) -> list[Any]:
     """Return the parameters: those of the path first, headers last."""
     parameters: list[Any] = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
     for name, field in operation.query.fields.items() if operation.query else ():
-        is_shared = name in PageQuery().fields
+        is_shared = name in PAGE_PARAMETERS
         parameters.append(name.capitalize() if is_shared else _query_parameter(spec, name, field))
     if operation.expand:
         parameters.append(_expand_parameter(spec, operation.expand))
@@ -337,10 +341,8 @@ def _deprecated(_converter: Any, field: fields.Field[Any], **_context: Any) -> d
     return {"deprecated": True} if "deprecated" in field.metadata else {}
 
 
-def _responses(
-    spec: APISpec, operation: Operation, rule: Rule, operations: Mapping[str, Rule]
-) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(operation.status): _success(operation, rule, operations)}
+def _responses(spec: APISpec, operation: Operation, rule: Rule, links: Mapping[str, Any]) -> dict[str, Any]:
+    responses: dict[str, Any] = {str(operation.status): _success(operation, rule, links)}
     if _has_304(operation, rule):
         responses["304"] = "NotModified"
     for failure in sorted(operation.failures | {429} | ({404} if rule.arguments else set())):
@@ -354,7 +356,7 @@ def _responses(
     return {**responses, "default": "Problem"}
 
 
-def _success(operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> dict[str, Any]:
+def _success(operation: Operation, rule: Rule, links: Mapping[str, Any]) -> dict[str, Any]:
     names = [*ALWAYS, *operation.headers]
     names += ["Location"] if operation.status == HTTPStatus.CREATED else []
     names += ["Idempotency-Replayed"] if operation.is_idempotent else []
@@ -368,12 +370,12 @@ def _success(operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -
         for name, description in (schema.HEADERS.items() if schema else ())
     }
     response["headers"] = {**{name: name for name in names}, **own}
-    if links := _links(operation, rule, operations):
+    if links:
         response["links"] = links
     return response
 
 
-def _links(operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> dict[str, Any]:
+def _links(name: str, operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> dict[str, Any]:
     """Return the operations that follow this one, and where their parameters are in the response.
 
     The id in a path is the member `id`; other parameters in a path are members of the same name.
@@ -381,16 +383,14 @@ def _links(operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> 
     links: dict[str, Any] = {}
     if _is_list(operation):
         cursor = {"cursor": "$response.body#/next_cursor"}
-        own = next(name for name, other in operations.items() if other is rule)
         kept = {name: f"$request.path.{name}" for name in sorted(rule.arguments)}
-        links["nextPage"] = {"operationId": own, "parameters": {**kept, **cursor}}
-    for name in operation.links:
-        arguments = sorted(operations[name].arguments)
+        links["nextPage"] = {"operationId": name, "parameters": {**kept, **cursor}}
+    for following in operation.links:
         parameters = {
             argument: f"$response.body#/{'id' if argument.endswith('_id') else argument}"
-            for argument in arguments
+            for argument in sorted(operations[following].arguments)
         }
-        links[name] = {"operationId": name, **({"parameters": parameters} if parameters else {})}
+        links[following] = {"operationId": following, **({"parameters": parameters} if parameters else {})}
     return links
 
 
