@@ -20,6 +20,7 @@ from api.contract.openapi import as_yaml, document
 from api.db import db, migrate, utc_now
 from api.db.engine import is_read_only
 from api.db.postgresql import UnsuitableDatabaseError
+from api.db.transactions import reason_of
 from api.models.counters import wrong_counters
 from api.posts.rebuilding import rebuild_posts
 
@@ -40,8 +41,7 @@ def on_migrated_database(command: Callable[..., None]) -> Callable[..., None]:
         except (DatabaseError, PoolTimeoutError) as error:
             if isinstance(error, DataError | IntegrityError | ProgrammingError):
                 raise
-            reason = str(getattr(error, "orig", error)).partition("\n")[0]
-            raise click.ClickException(f"The database is not available: {reason}") from None
+            raise click.ClickException(f"The database is not available: {reason_of(error)}") from None
 
     return wrapper
 

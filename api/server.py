@@ -34,6 +34,7 @@ from werkzeug.exceptions import NotImplemented as MethodNotImplemented
 from api.auth.passwords import HASHES_AT_ONCE
 from api.config import ROOT, threads_of_one_kind
 from api.db.transactions import SAFE_METHODS
+from api.rate_limiting.hooks import READ_METHODS
 from api.web.json_body import METHODS_WITHOUT_BODY, SIZE_MAXIMUM
 from api.web.operation import operation_of
 from api.web.problems import SERVER_ERROR, Problem, unavailable
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 HEADERS_MAXIMUM = 16_384
 CHUNKS_MAXIMUM = 1024
 CONNECTIONS_MAXIMUM = 4096
-METHODS_THAT_READ = SAFE_METHODS | {"OPTIONS"}
 BODY_HEADERS = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
 # Requests that hash a password, running and waiting: a second and a half of work for one processor.
 HASHING_MAXIMUM = 64
@@ -166,7 +166,7 @@ class Front:
         """
         if any(method == each and path.endswith(end) for each, end in self._hashing_paths):
             return self._hashing
-        if method not in METHODS_THAT_READ:
+        if method not in READ_METHODS:
             return self._writing
         try:
             return self._reading[self._urls.match(path, method)[0]]

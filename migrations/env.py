@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from api.db import TSVector, UTCDateTime, db
 from api.db.sqlite_write_lock import is_busy
+from api.db.transactions import reason_of
 
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE of a lock_timeout.
 # SQLSTATEs of PostgreSQL: the database is read-only, or the role lacks a privilege.
@@ -72,11 +73,6 @@ def connect() -> Connection:
         return db.engine.connect()
     except DatabaseError as error:
         raise SystemExit(f"Cannot open the database: {reason_of(error)}") from None
-
-
-def reason_of(error: DBAPIError) -> str:
-    """Return the first line of the driver's message."""
-    return str(error.orig).partition("\n")[0]
 
 
 def create_sqlite_file() -> None:

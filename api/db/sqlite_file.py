@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
-from flask import has_request_context, request
 from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import DisconnectionError, OperationalError
 
-from api.db.transactions import SAFE_METHODS
+from api.db.transactions import is_safe_request
 
 # Device and inode; None for a file that does not exist.
 Identity: TypeAlias = tuple[int, int] | None
@@ -77,8 +76,7 @@ class SQLiteFile:
 
         A read looks at the database file alone, which takes a third of the time.
         """
-        is_read = has_request_context() and request.method in SAFE_METHODS
-        if not self._is_same(1 if is_read else 3):
+        if not self._is_same(1 if is_safe_request() else 3):
             raise DisconnectionError("The database file was deleted, replaced or truncated.")
 
     def _ensure_same_on_commit(self, _connection: Connection) -> None:

@@ -37,6 +37,11 @@ IS_POOLED = "is_pooled"
 FOR_NO_KEY_UPDATE: dict[str, Any] = {"with_for_update": {"key_share": True}}
 
 
+def is_safe_request() -> bool:
+    """Whether a request is being processed, and its method is safe: it must not change rows."""
+    return has_request_context() and request.method in SAFE_METHODS
+
+
 def in_autocommit(connection: Connection) -> bool:
     """Whether a connection needs no BEGIN: in a request with a safe method, or by its isolation level.
 
@@ -44,14 +49,13 @@ def in_autocommit(connection: Connection) -> bool:
     """
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         return True
-    is_safe = has_request_context() and request.method in SAFE_METHODS
-    return is_safe and not connection.info.get(IS_POOLED)
+    return is_safe_request() and not connection.info.get(IS_POOLED)
 
 
 @event.listens_for(db.session, "before_flush")
 def refuse_to_flush_in_autocommit(*_arguments: object) -> None:
     """Raise RuntimeError if a view for GET or HEAD changes rows, because it has no transaction."""
-    if has_request_context() and request.method in SAFE_METHODS:
+    if is_safe_request():
         raise RuntimeError(f"{request.method} requests run in autocommit and must not change rows")
 
 
@@ -93,6 +97,11 @@ def is_discarded(error: DBAPIError) -> bool:
     """Whether the connection was discarded and nothing was committed; a lost COMMIT may have taken effect."""
     is_read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY
     return error.connection_invalidated and (error.statement is not None or is_read_only)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of the driver's message or, if the driver raised no error, of the error's own."""
+    return str(getattr(error, "orig", error)).partition("\n")[0]
 
 
 def database_name() -> str:

@@ -10,9 +10,8 @@ from api.contract.endpoint import accepts, fails, returns
 from api.db import FOR_NO_KEY_UPDATE, db, insert_if_absent
 from api.likes.queries import posts_liked_by, users_who_like
 from api.models import Like, Post
-from api.posts.queries import post_with_id
 from api.posts.schemas import PostSchema
-from api.rendering import PageQuery, page_of, paginate
+from api.rendering import PageQuery, page_of, paginate, row_by_id
 from api.users.schemas import UserSchema
 
 likes = Blueprint("likes", __name__)
@@ -66,4 +65,4 @@ def list_post_likes(query: dict[str, Any], post_id: int) -> Any:
 
     The most recent like comes first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(users_who_like(post_id), query, key=Like.id, parent=post_with_id(post_id))
+    return paginate(users_who_like(post_id), query, key=Like.id, parent=row_by_id(Post, post_id))

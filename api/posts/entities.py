@@ -5,6 +5,7 @@ from typing import Any
 
 import regex
 
+from api.db.folding import folded
 from api.db.search_text import LETTERS, TAG_JOINTS, tag_of, words_of
 from api.posts.links import UNSPACED, links_in
 
@@ -77,7 +78,7 @@ def _without_links(text: str) -> str:
 
 def _candidates(text: str) -> Iterator[str]:
     """Yield a possible username, then shorter ones without the punctuation at its end."""
-    name = text.lower()
+    name = folded(text)
     yield name
     while len(name) > 3 and name[-1] in "_.-":
         name = name[:-1]

@@ -28,12 +28,6 @@ UNINDEXED_ID = Post.id + 0
 
 
 @query
-def post_with_id(post_id: int) -> Select[Post]:
-    """Return the post with an id."""
-    return select(Post).where(Post.id == post_id)
-
-
-@query
 def posts_by(username: str) -> Select[Post]:
     """Return the posts of a user."""
     return select(Post).where(Post.user_id == user_id_named(username))

@@ -8,6 +8,7 @@ import click
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from api.db import TSVector, database_name, db
+from api.db.folding import folded
 from api.db.search_text import words_of
 from api.db.transactions import retry_rolled_back
 from api.models import Entity, Post, User
@@ -96,7 +97,7 @@ def _rebuild_entities(bodies: Mapping[int, str]) -> int:
 def _mentioned(body: str, entities: list[dict[str, Any]]) -> dict[str, int]:
     """Return the ids of the users whom a text mentions, by the usernames in it."""
     return {
-        body[entity["start"] + 1 : entity["end"]].lower(): entity["user_id"]
+        folded(body[entity["start"] + 1 : entity["end"]]): entity["user_id"]
         for entity in entities
         if entity["user_id"] is not None
     }

@@ -12,14 +12,13 @@ from api.models import Post
 from api.posts.queries import (
     ancestors_of,
     ids_of_posts_around,
-    post_with_id,
     posts_by,
     posts_matching,
     replies_to,
 )
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostThreadSchema, PostUpdateSchema
 from api.posts.writing import insert_post, save_post
-from api.rendering import PageQuery, all_rows, compose, get_or_404, page_of, paginate
+from api.rendering import PageQuery, all_rows, compose, get_or_404, page_of, paginate, row_by_id
 from api.schemas import invalid
 from api.users.queries import user_named
 from api.web.conditional import ensure_unchanged
@@ -120,7 +119,7 @@ def list_replies(query: dict[str, Any], post_id: int) -> Any:
 
     Oldest first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(replies_to(post_id), query, key=Post.id, ascending=True, parent=post_with_id(post_id))
+    return paginate(replies_to(post_id), query, key=Post.id, ascending=True, parent=row_by_id(Post, post_id))
 
 
 @posts.get("/posts/<id:post_id>/thread")

@@ -1,6 +1,6 @@
 """Rows to JSON. A route returns a description; a renderer executes it with the schema of `@returns`."""
 
-from api.rendering.descriptions import all_rows, compose, first_or_404, get_or_404, query
+from api.rendering.descriptions import all_rows, compose, first_or_404, get_or_404, query, row_by_id
 from api.rendering.pagination import Page, PageQuery, Window, page_of, paginate
 from api.rendering.renderer import Representation, expandable_parts, init_app, represent
 
@@ -19,4 +19,5 @@ __all__ = [
     "paginate",
     "query",
     "represent",
+    "row_by_id",
 ]

@@ -68,13 +68,14 @@ class Composite:
 
 
 @query
-def _row_with_id(row_id: int, *, model: type[Any]) -> Select[Any]:
+def row_by_id(model: type[Any], row_id: int) -> Select[Any]:
+    """Return the row of a model with an id."""
     return select(model).where(model.id == row_id)
 
 
 def get_or_404(model: type[Any], row_id: int) -> Row:
     """Describe the row of a model with an id; the response is 404 if there is none."""
-    return Row(_row_with_id(row_id, model=model))
+    return Row(row_by_id(model, row_id))
 
 
 def first_or_404(query: Query[Any]) -> Row:
