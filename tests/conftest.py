@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -29,6 +30,7 @@ from tests.support.contract import ContractClient
 from tests.support.databases import disable_triggers
 from tests.support.factories import Factory
 from tests.support.mailbox import Mailbox, running_mailbox
+from tests.support.processes import ModuleProcess
 from tests.support.server import Server, running_server
 from tests.support.statements import Statement, recorded_statements
 from tests.support.wait import TIMEOUT_SECONDS
@@ -234,6 +236,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service on SQLite, in separate processes."""
     with running_server(tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+@pytest.fixture
+def start_module(tmp_path: Path) -> Callable[..., ModuleProcess]:
+    """A function that starts a process which runs `python -m MODULE ARGUMENTS`, with other settings."""
+    numbers = count()
+
+    def start(module: str, *arguments: str, **settings: str) -> ModuleProcess:
+        environment = {**os.environ, **settings}
+        log = tmp_path / f"{next(numbers)}.log"
+        process = ModuleProcess(module, *arguments, environment=environment, log=log)
+        process.start()
+        return process
+
+    return start
 
 
 @pytest.fixture

@@ -263,7 +263,7 @@ def test_flask_serve_serves_and_says_where(tmp_path: Path) -> None:
     # A server of its own: one that other tests use may print emails.
     with running_server(tmp_path) as server:
         assert server.get("/livez") == (200, {"status": "ok"})
-        first, second, *log = server.output()
+        first, second, *log = server.process.lines()
         assert first == f"Microblog listens on {server.url}"
         assert second == f"Its documentation is at {server.url}/docs"
         assert all(orjson.loads(line)["status"] for line in log)

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from api.config import ROOT
 from api.db import db, utc_now
 from api.models import Like, Post, User
 from tests.conftest import DATABASES
+from tests.support.processes import ModuleProcess
+from tests.support.wait import wait_until
+
+StartModule = Callable[..., ModuleProcess]
 
 SCRIPTS = ScriptDirectory(str(ROOT / "migrations"))
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
@@ -232,19 +238,10 @@ def locked_by_another(database_url: str) -> Iterator[None]:
             os.close(folder)
 
 
-# Alembic logs each revision that it runs.
-LOGGED_FLASK = "import logging; logging.basicConfig(level='INFO'); from flask.cli import main; main()"
-
-
-def flask_db(database_url: str, *command: str, **settings: str) -> subprocess.Popen[str]:
-    """Start `flask db`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", LOGGED_FLASK, "--app", "wsgi", "db", *command],
-        cwd=ROOT,
-        env=os.environ | {"DATABASE_URL": database_url} | settings,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def flask_db(start_module: StartModule, database_url: str) -> StartModule:
+    """A function that starts `flask db`, which prints each revision that it runs."""
+    return partial(start_module, "tests.support.logged_flask", "db", DATABASE_URL=database_url)
 
 
 def settled_revision(app: Flask) -> str | None:
@@ -256,49 +253,43 @@ def settled_revision(app: Flask) -> str | None:
     return revision
 
 
-@pytest.mark.slow
 class TestProcesses:
     @pytest.mark.parametrize("command", ["upgrade", "downgrade base", "stamp"])
     def test_that_migrate_at_once_all_succeed(
-        self, new_app: Callable[..., Flask], database_url: str, command: str
+        self, new_app: Callable[..., Flask], database_url: str, flask_db: StartModule, command: str
     ) -> None:
         app = new_app(database_url)
         if command == "downgrade base":
             with app.app_context():
                 flask_migrate.upgrade()
 
-        processes = [flask_db(database_url, *command.split()) for _ in range(3)]
+        processes = [flask_db(*command.split()) for _ in range(3)]
 
-        ended = [(process.communicate()[1], process.returncode) for process in processes]
-        assert [status for _, status in ended] == [0] * 3, ended
+        assert [process.end() for process in processes] == [0] * 3, processes[0].lines()
         if command != "stamp":
             assert settled_revision(app) == (REVISIONS[-1] if command == "upgrade" else None)
 
-    def test_that_wait_say_so_in_one_line(self, database_url: str) -> None:
+    def test_that_wait_say_so_in_one_line(self, database_url: str, flask_db: StartModule) -> None:
+        waiting = "Waiting for another process that migrates the database ..."
         with locked_by_another(database_url):
-            process = flask_db(database_url, "upgrade")
-            assert process.stderr
-            lines: list[str] = []
-            while not lines or lines[-1].startswith("INFO"):
-                lines.append(process.stderr.readline())
-            assert lines[-1] == "Waiting for another process that migrates the database ...\n"
-            assert process.poll() is None
+            process = flask_db("upgrade")
+            wait_until(lambda: process.lines().index(waiting), ValueError)
+            assert process.is_alive()
 
-        assert "Waiting" not in process.communicate()[1]
-        assert process.returncode == 0
+        assert process.end() == 0
+        assert process.lines().count(waiting) == 1
 
     @pytest.mark.parametrize("revision", REVISIONS)
     def test_that_are_killed_leave_the_old_or_the_new_schema(
-        self, new_app: Callable[..., Flask], database_url: str, revision: str
+        self, new_app: Callable[..., Flask], database_url: str, flask_db: StartModule, revision: str
     ) -> None:
         app = new_app(database_url)
-        process = flask_db(database_url, "upgrade")
-        assert process.stderr
-        assert any(f"-> {revision}" in line for line in process.stderr)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.002 * int(revision))  # Another moment within each revision.
+        process = flask_db("upgrade")
+        while f"-> {revision}" not in "".join(process.lines()):
+            time.sleep(0.001)
+        process.join(0.002 * int(revision))  # Another moment within each revision.
         process.kill()
-        process.communicate()
+        process.end()
 
         assert settled_revision(app) in {None, REVISIONS[-1]}
         with app.app_context():
@@ -306,7 +297,7 @@ class TestProcesses:
         assert settled_revision(app) == REVISIONS[-1]
 
     def test_that_find_a_locked_database_end_with_one_line(
-        self, new_migrated_app: Callable[..., Flask], database_url: str
+        self, new_migrated_app: Callable[..., Flask], database_url: str, flask_db: StartModule
     ) -> None:
         app = new_migrated_app(make_url(database_url).get_backend_name(), DATABASE_TIMEOUT_SECONDS=60)
         url = app.config["DATABASE_URL"]
@@ -314,19 +305,19 @@ class TestProcesses:
             other.exec_driver_sql("SELECT 1")  # On SQLite, begins with the write lock.
             if database_url.startswith("postgresql"):
                 other.exec_driver_sql("LOCK TABLE email_tokens")
-            process = flask_db(url, "downgrade", "0001", DATABASE_TIMEOUT_SECONDS="1")
-            _, errors = process.communicate()
+            process = flask_db("downgrade", "0001", DATABASE_URL=url, DATABASE_TIMEOUT_SECONDS="1")
+            status = process.end()
 
-        assert process.returncode == 1
-        assert errors.splitlines()[-1] == "Nothing was migrated: another session has locked the database."
-        assert "Traceback" not in errors
+        assert status == 1
+        assert process.lines()[-1] == "Nothing was migrated: another session has locked the database."
+        assert "Traceback" not in "".join(process.lines())
         assert settled_revision(app) == REVISIONS[-1]
 
 
 def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
     clone = tmp_path / "50% off"
     for folder in ("api", "migrations"):
-        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, clone / folder)
     shutil.copy(ROOT / "wsgi.py", clone)
     environment = ENVIRONMENT | {"DATABASE_URL": "sqlite:///test.db"}
 

@@ -1,8 +1,5 @@
 """PgBouncer between the service and PostgreSQL, with fewer sessions than connections."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +11,6 @@ import pytest
 from flask import Flask
 from sqlalchemy import make_url, select, text
 
-from api.config import ROOT
 from api.db import db
 from api.db.driver import DriverStatement
 from tests.support.concurrency import concurrently
@@ -22,6 +18,7 @@ from tests.support.contract import ContractClient
 from tests.support.factories import Account, Factory
 from tests.support.pgbouncer import needs_pgbouncer, running_pgbouncer
 from tests.support.problems import assert_problem
+from tests.support.processes import ModuleProcess
 
 pytestmark = needs_pgbouncer
 
@@ -144,10 +141,9 @@ def test_a_request_that_waits_for_a_lock_is_unavailable(
     assert again.status_code in {200, 201}
 
 
-def test_processes_that_upgrade_at_once_all_succeed(pooled_url: str) -> None:
-    command = [sys.executable, "-m", "flask", "db", "upgrade"]
-    environment = {**os.environ, "DATABASE_URL": pooled_url}
+def test_processes_that_upgrade_at_once_all_succeed(
+    pooled_url: str, start_module: Callable[..., ModuleProcess]
+) -> None:
+    processes = [start_module("flask", "db", "upgrade", DATABASE_URL=pooled_url) for _ in "12"]
 
-    processes = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in "12"]
-
-    assert [process.wait() for process in processes] == [0, 0]
+    assert [process.end() for process in processes] == [0, 0]

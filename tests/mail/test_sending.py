@@ -34,7 +34,7 @@ from tests.support.statements import Statement
 from tests.support.wait import wait_until
 from tests.users.test_users import change_password, delete_account, registration
 
-WSGI_SERVER = ("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", "{port}", "wsgi:app")
+WSGI_SERVER = ("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", "{port}", "wsgi:app")
 
 # As a WSGI server that imports the application before it forks.
 FORK = """
@@ -535,14 +535,14 @@ class TestProcesses:
         url, port = new_database_url(database), free_port()
         with served(tmp_path, url, f"smtp://127.0.0.1:{port}", command) as server:
             assert register(server, "ann") == 201
-            os.killpg(server.process.pid, signal.SIGKILL)
-            server.process.wait()
+            os.killpg(server.pid, signal.SIGKILL)
+            server.process.end()
 
         with running_mailbox(port=port) as mailbox, served(tmp_path, url, mailbox.url, command) as server:
             wait_until(lambda: mailbox._received[0], IndexError)
 
             assert mailbox.subjects("ann@example.com") == [VERIFY]
-            assert "ann@example.com" not in "\n".join(server.output())
+            assert "ann@example.com" not in "\n".join(server.process.lines())
 
     def test_a_server_that_stops_finishes_the_email_that_it_sends(
         self, tmp_path: Path, new_database_url: Any, database: str

@@ -19,7 +19,7 @@ COMMON = "Host: a\r\nContent-Type: application/json\r\nConnection: close\r\n"
 POST = f"POST {PREFIX}/users HTTP/1.1\r\n{COMMON}".encode()
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 GET = b"GET /livez HTTP/1.1\r\nConnection: close\r\n"
-GRANIAN = "-m granian --host 127.0.0.1 --port {port} --http 1 --no-ws --interface"
+GRANIAN = "granian --host 127.0.0.1 --port {port} --http 1 --no-ws --interface"
 FACTORY = f"{GRANIAN} rsgi --factory tests.server.echo:front"
 
 

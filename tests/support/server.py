@@ -1,10 +1,7 @@
 """The service as processes of its own, and clients that send it bytes."""
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from email.message import Message
@@ -12,25 +9,34 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import flask_migrate
 import orjson
 import psutil
 
-from api.config import ROOT
+from api.app import create_app
+from api.config import Config
+from api.db import db
+from tests.support.processes import ModuleProcess
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
 JSON = {"Content-Type": "application/json"}
-SERVE = ("-m", "flask", "serve")
+SERVE = ("flask", "serve")
 
 
 class Server:
-    """A running service and its output."""
+    """A running service."""
 
-    def __init__(self, host: str, port: int, log: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, host: str, port: int, process: ModuleProcess) -> None:
         self.host = host
         self.port = port
         self.process = process
         self.url = f"http://{host}:{port}"
-        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """The id of the first process, which is that of its group."""
+        assert self.process.pid
+        return self.process.pid
 
     def get(self, path: str) -> tuple[int, object]:
         """Return the status and the JSON at a path."""
@@ -66,11 +72,7 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that serve requests."""
-        return list(psutil.Process(self.process.pid).children())
-
-    def output(self) -> list[str]:
-        """Return the lines printed."""
-        return self._log.read_text("utf-8").splitlines()
+        return list(psutil.Process(self.pid).children())
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -99,36 +101,34 @@ def running_server(
 ) -> Iterator[Server]:
     """Migrate a database and serve it on a free port, with its files and log in a folder.
 
-    `command` is what Python runs; `{port}` in it stands for the port. The server has a process group of its
-    own, as it has in a terminal.
+    `command` is the module that runs and its arguments; `{port}` in them stands for the port.
     """
     port = free_port()
-    environment = {
-        **os.environ,
-        "DATABASE_URL": f"sqlite:///{folder}/microblog.db",
-        "PORT": str(port),
-        **settings,
-    }
-    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environment, check=True)
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *(word.format(port=port) for word in command)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    server = Server(host, port, log, process)
+    database_url = settings.setdefault("DATABASE_URL", f"sqlite:///{folder}/microblog.db")
+    migrate(database_url)
+    process = ModuleProcess(
+        *(word.format(port=port) for word in command),
+        environment={**os.environ, "PORT": str(port), **settings},
+        log=folder / "server.log",
+    )
+    process.start()
+    server = Server(host, port, process)
 
     def live() -> None:
-        assert process.poll() is None, server.output()
+        assert process.is_alive(), process.lines()
         server.get("/livez")
 
     try:
         wait_until(live, OSError)
         yield server
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(TIMEOUT_SECONDS)
+        process.terminate()
+        process.end()
+
+
+def migrate(database_url: str) -> None:
+    """Create the tables of the service in a database."""
+    app = create_app(Config(DATABASE_URL=database_url))
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()
