@@ -58,6 +58,7 @@ format: $(VENV)/test
 
 openapi: $(VENV)/run
 	$(FLASK) openapi --output openapi.yaml
+	$(BIN)/python clients/python/generate_operations.py
 
 # The newest versions that pyproject.toml allows, for every platform, by hash.
 lock: $(VENV)/test
