@@ -3,6 +3,7 @@
 # make test            all tests, on SQLite and on PostgreSQL
 # make test-fast       without PostgreSQL and slow tests, in less than a minute
 # make test-reference  the fast tests of the resources, with the reference renderer
+# make clients         the tests of the TypeScript client; needs Node.js 20 or later
 # make bench           compare the speed of the service with that of other servers (about 15 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
@@ -23,7 +24,7 @@ RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
 PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
-.PHONY: run demo test test-fast test-reference bench check format openapi lock clean
+.PHONY: run demo test test-fast test-reference clients bench check format openapi lock clean
 
 run: $(VENV)/run
 	@$(FLASK) db upgrade
@@ -40,6 +41,9 @@ test-fast: $(VENV)/test
 
 test-reference: $(VENV)/test
 	RENDERER=reference $(BIN)/pytest --fast $(addprefix tests/,$(RESOURCES)) tests/rendering
+
+clients: $(VENV)/run
+	cd clients/typescript && npm ci --no-audit --no-fund && npm test
 
 bench: $(BENCH)/installed
 	@$(BENCH)/bin/python -m benchmarks.bench
@@ -58,6 +62,7 @@ format: $(VENV)/test
 
 openapi: $(VENV)/run
 	$(FLASK) openapi --output openapi.yaml
+	$(BIN)/python clients/python/generate_operations.py
 
 # The newest versions that pyproject.toml allows, for every platform, by hash.
 lock: $(VENV)/test
@@ -69,7 +74,8 @@ lock: $(VENV)/test
 		pyproject.toml --extra bench --output-file requirements-bench.lock --upgrade
 
 clean:
-	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis \
+		clients/typescript/node_modules clients/typescript/dist
 
 $(VENV)/python:
 	@test -w . || { echo "Cannot write in this folder: $(CURDIR)"; exit 1; }

@@ -92,7 +92,8 @@ def test_following_the_recipe_adds_a_resource_in_twelve_files(tmp_path: Path) ->
             (folder / path).write_text(block, "utf-8")
     touched = {path for path, content in files_of(folder).items() if original.get(path) != content}
 
-    assert len(touched - {"openapi.yaml"}) == 12, sorted(touched)
+    generated = {"openapi.yaml", "clients/python/microblog_client/operations.py"}
+    assert len(touched - generated) == 12, sorted(touched)
     files = " ".join(path for path in touched if path.endswith(".py"))
     for check in CHECKS.format(files=files, tests=TESTS).strip().splitlines():
         run(check, folder)

@@ -28,7 +28,13 @@ PASSWORD = "7 blue bicycles"
 @contextmanager
 def running_bot(url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run the bot, which stores its cursor in a folder; interrupt it at the end."""
-    environment = {**os.environ, "BOT_NAME": "counter", "BOT_PASSWORD": PASSWORD, "BOT_POLL_SECONDS": "0.2"}
+    environment = {
+        **os.environ,
+        "BOT_NAME": "counter",
+        "BOT_PASSWORD": PASSWORD,
+        "BOT_POLL_SECONDS": "0.2",
+        "PYTHONPATH": str(ROOT / "clients" / "python"),
+    }
     with (folder / "bot.log").open("ab") as output:
         bot = subprocess.Popen(
             [sys.executable, ROOT / "examples" / "bot.py", url],
@@ -94,6 +100,7 @@ class World:
 
 SETTINGS = {
     "ACCESS_TOKEN_SECONDS": "2",
+    "RATE_LIMIT_READS": "1000000/second",  # The tests poll.
     "RATE_LIMIT_WRITES": "2/second",
     "RATE_LIMIT_SIGN_IN": "1000/minute",
     "PASSWORD_HASH_MEMORY": "8",
