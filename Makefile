@@ -4,6 +4,7 @@
 # make test-fast       without PostgreSQL and slow tests, in less than a minute
 # make test-reference  the fast tests of the resources, with the reference renderer
 # make clients         the tests of the TypeScript client; needs Node.js 20 or later
+# make sdks            generate SDKs in four languages, compile them, and use each (3 to 10 minutes)
 # make bench           compare the speed of the service with that of other servers (about 15 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
@@ -19,12 +20,13 @@ export FLASK_SKIP_DOTENV := 1
 SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
 	'w').write('import os; os.environ[\'FLASK_SKIP_DOTENV\'] = \'1\'')"
 BENCH := .venv-bench
+SDK_TOOLS := .venv-sdks
 RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
 PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
-.PHONY: run demo test test-fast test-reference clients bench check format openapi lock clean
+.PHONY: run demo test test-fast test-reference clients sdks bench check format openapi lock clean
 
 run: $(VENV)/run
 	@$(FLASK) db upgrade
@@ -44,6 +46,10 @@ test-reference: $(VENV)/test
 
 clients: $(VENV)/run
 	cd clients/typescript && npm ci --no-audit --no-fund && npm test
+
+# SDKS="go java" chooses some of them.
+sdks: $(VENV)/test $(SDK_TOOLS)/installed
+	@$(BIN)/python -m sdks.run $(SDKS)
 
 bench: $(BENCH)/installed
 	@$(BENCH)/bin/python -m benchmarks.bench
@@ -72,10 +78,12 @@ lock: $(VENV)/test
 		pyproject.toml --extra test --output-file requirements-test.lock --upgrade
 	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
 		pyproject.toml --extra bench --output-file requirements-bench.lock --upgrade
+	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
+		sdks/requirements.txt --output-file sdks/requirements.lock --upgrade
 
 clean:
-	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis \
-		clients/typescript/node_modules clients/typescript/dist
+	rm -rf $(VENV) $(BENCH) $(SDK_TOOLS) sdks/build clients/typescript/node_modules clients/typescript/dist \
+		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
 
 $(VENV)/python:
 	@test -w . || { echo "Cannot write in this folder: $(CURDIR)"; exit 1; }
@@ -103,4 +111,11 @@ $(BENCH)/installed: requirements-bench.lock | $(VENV)/python
 	@$(BIN)/python -m venv $(BENCH)
 	@$(BENCH)/bin/python $(PIP_INSTALL) requirements-bench.lock
 	@$(BENCH)/bin/python $(PIP_CHECK)
+	@touch $@
+
+$(SDK_TOOLS)/installed: sdks/requirements.lock | $(VENV)/python
+	@echo "Installing the generators of SDKs ..."
+	@$(BIN)/python -m venv $(SDK_TOOLS)
+	@$(SDK_TOOLS)/bin/python $(PIP_INSTALL) sdks/requirements.lock
+	@$(SDK_TOOLS)/bin/python $(PIP_CHECK)
 	@touch $@

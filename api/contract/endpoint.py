@@ -31,10 +31,15 @@ NO_PARAMETERS = QuerySchema()
 
 
 class Expand(Text):
-    """The query parameter that adds parts to a representation."""
+    """The query parameter that adds parts to a representation.
+
+    The contract has the parts separated by commas. Generated clients such as those of openapi-python-client
+    repeat the parameter instead, for each part, which means the same.
+    """
 
     def __init__(self, parts: list[str]) -> None:
-        description = f"Parts to add, of {' and '.join(f'`{part}`' for part in parts)}, separated by commas."
+        listed = " and ".join(f"`{part}`" for part in parts)
+        description = f"Parts to add, of {listed}, separated by commas or as one parameter each."
         super().__init__(
             validate=validate.Length(max=len(",".join(parts))), metadata={"description": description}
         )
@@ -146,7 +151,7 @@ def _response(
 def _links(cursors: Mapping[str, str | None]) -> str:
     """Return a `Link` header (RFC 8288) with the neighbouring pages of a list."""
     request = current_request()
-    others = urlencode([(name, value) for name, value in request.args.items() if name != "cursor"])
+    others = urlencode([(name, value) for name, value in request.args.items(multi=True) if name != "cursor"])
     url = f"{request.root_path}{request.path}?"
     if others:
         url += f"{others}&"
@@ -159,14 +164,15 @@ def _links(cursors: Mapping[str, str | None]) -> str:
 
 def _load_query(operation: Operation) -> Any:
     request = current_request()
-    parameters = request.args.to_dict()
+    given = request.args.to_dict(flat=False)
     try:
-        for name, values in request.args.lists():
+        if operation.expand and "expand" in given:
+            parts: Any = operation.expand.deserialize(",".join(given.pop("expand")), "expand")
+            request.expand = parts
+        for name, values in given.items():
             if len(values) > 1:
                 raise invalid("repeated", "May be given once only.", name)
-        if operation.expand and "expand" in parameters:
-            parts: Any = operation.expand.deserialize(parameters.pop("expand"), "expand")
-            request.expand = parts
+        parameters = {name: value for name, [value] in given.items()}
         return (operation.query or NO_PARAMETERS).load(parameters)
     except ValidationError as error:
         messages = error.messages if isinstance(error.messages, dict) else {"expand": error.messages}

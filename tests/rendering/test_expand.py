@@ -132,13 +132,30 @@ class TestEveryOperation:
         pytest.param("expand=%20", "blank", id="blank"),
         pytest.param("expand=a%00", "control_character", id="NUL"),
         pytest.param(f"expand={'a' * 5_000}", "too_long", id="long"),
-        pytest.param("expand=counts&expand=viewer", "repeated", id="repeated"),
+        pytest.param(
+            "expand=counts&expand=likes", "unknown_part", id="known, and unknown in a second parameter"
+        ),
+        pytest.param("expand=counts&expand=", "unknown_part", id="empty second parameter"),
     ],
 )
 def test_expand_accepts_only_known_parts(client: ContractClient, query: str, code: str) -> None:
     response = client.get(f"/posts?{query}")
 
     assert_problem(response, 422, "invalid_input", {"parameter": "expand", "code": code})
+
+
+def test_parts_may_be_one_parameter_each(client: ContractClient, make: Factory) -> None:
+    ann = make.user("ann")
+    make.post(ann), make.post(ann)
+
+    repeated = client.get("/posts?expand=counts&expand=viewer&limit=1", headers=ann.signed_in)
+
+    joined = client.get("/posts?expand=counts,viewer&limit=1", headers=ann.signed_in)
+    [post] = repeated.json["items"]
+    assert post["counts"]
+    assert post["viewer"]
+    assert repeated.json == joined.json
+    assert "expand=counts&expand=viewer&limit=1&cursor=" in repeated.headers["Link"]
 
 
 LISTS = [case for case in EXPANDABLE if case.values[0].is_list]

@@ -1,0 +1,1 @@
+"""Generated SDKs: recipes, and one journey for each."""
