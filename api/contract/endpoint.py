@@ -60,7 +60,7 @@ def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> 
             operation.query = schema
 
         @wraps(view)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: object, **kwargs: object) -> object:
             loaded = schema.load(json_object()) if location == "json" else _load_query(operation)
             return view(*args, loaded, **kwargs)
 
@@ -95,7 +95,7 @@ def returns(
             operation.expand = Expand(parts)
 
         @wraps(view)
-        def wrapper(*args: Any, **kwargs: Any) -> Response:
+        def wrapper(*args: object, **kwargs: object) -> Response:
             request = current_request()
             if operation.query is None and request.query_string:
                 _load_query(operation)
@@ -165,8 +165,7 @@ def _load_query(operation: Operation) -> Any:
             if len(values) > 1:
                 raise invalid("repeated", "May be given once only.", name)
         if operation.expand and "expand" in parameters:
-            parts: Any = operation.expand.deserialize(parameters.pop("expand"), "expand")
-            request.expand = parts
+            request.expand = operation.expand.deserialize(parameters.pop("expand"), "expand")
         return (operation.query or NO_PARAMETERS).load(parameters)
     except ValidationError as error:
         messages = error.messages if isinstance(error.messages, dict) else {"expand": error.messages}
