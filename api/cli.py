@@ -31,7 +31,7 @@ def on_migrated_database(command: Callable[..., None]) -> Callable[..., None]:
     """Run a command on a migrated database, or end it with one line."""
 
     @wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
+    def wrapper(*args: object, **kwargs: object) -> None:
         try:
             scripts = ScriptDirectory.from_config(migrate.get_config())
             current = MigrationContext.configure(db.session.connection()).get_current_heads()
@@ -51,7 +51,7 @@ def init_app(app: Flask, prefix: str) -> None:
     app.cli.add_command(rebuild_search)
 
     @app.shell_context_processor
-    def expire_on_commit() -> dict[str, Any]:
+    def expire_on_commit() -> dict[str, object]:
         """Let `flask shell` read rows and lists such as `u.posts` again after a commit."""
         db.session().expire_on_commit = True
         return {}

@@ -44,9 +44,16 @@ def threads_of_one_kind(threads: int) -> int:
     return max(1, threads // 2)
 
 
-def text(default: str, meaning: str, *validators: Callable[[str], Any], **options: Any) -> fields.String:
+def text(
+    default: str,
+    meaning: str,
+    *validators: Callable[[str], object],
+    post_load: Callable[[str], str] | None = None,
+) -> fields.String:
     """Declare a setting that is text."""
-    return fields.String(load_default=default, metadata={"meaning": meaning}, validate=validators, **options)
+    return fields.String(
+        load_default=default, metadata={"meaning": meaning}, validate=validators, post_load=post_load
+    )
 
 
 def choice(options: Iterable[str], meaning: str) -> fields.String:
@@ -60,8 +67,12 @@ def choice(options: Iterable[str], meaning: str) -> fields.String:
 def number(default: int, meaning: str, *, minimum: int = 1, maximum: int = 999_999_999) -> fields.Integer:
     """Declare a setting that is a whole number."""
     error = f"must be a whole number from {minimum} to {maximum}, not {{input!r:.40}}."
-    options: Any = {"metadata": {"meaning": meaning}, "error_messages": {"invalid": error}}
-    return fields.Integer(load_default=default, validate=Range(minimum, maximum, error=error), **options)
+    return fields.Integer(
+        load_default=default,
+        metadata={"meaning": meaning},
+        validate=Range(minimum, maximum, error=error),
+        error_messages={"invalid": error},
+    )
 
 
 def rate_limit(default: str, meaning: str) -> fields.String:
@@ -278,13 +289,13 @@ class SettingsSchema(Schema):
     EMAIL_VERIFICATION_URL = page_url("Page of the front end that verifies an email address, in this form.")
 
     @validates_schema(skip_on_field_errors=False)
-    def ensure_secret_key_in_production(self, settings: dict[str, Any], **_options: Any) -> None:
+    def ensure_secret_key_in_production(self, settings: dict[str, Any], **_options: object) -> None:
         """Require a secret key in production."""
         if settings.get("ENVIRONMENT") == "production" and settings.get("SECRET_KEY") == "":
             raise ValidationError("must be set in production.", "SECRET_KEY")
 
     @post_load
-    def add_derived_settings(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def add_derived_settings(self, settings: dict[str, Any], **_options: object) -> dict[str, Any]:
         """Use the secret key beside the database, and a prefix of this deployment, if none is set."""
         url = make_url(settings["DATABASE_URL"])
         if not settings["SECRET_KEY"]:
@@ -294,7 +305,7 @@ class SettingsSchema(Schema):
         return settings
 
     @post_load
-    def allow_test_domains(self, settings: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def allow_test_domains(self, settings: dict[str, Any], **_options: object) -> dict[str, Any]:
         """In development, allow email addresses for tests if the setting does not say otherwise."""
         if settings["ENVIRONMENT"] == "development":
             settings["PRIVATE_EMAIL_DOMAINS"] = settings["PRIVATE_EMAIL_DOMAINS"] or TEST_DOMAINS
@@ -307,7 +318,7 @@ SETTINGS: Mapping[str, fields.Field[Any]] = SettingsSchema().fields
 class Config(SimpleNamespace):
     """The settings as attributes. Each is named like the environment variable that sets it."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         """Validate settings; those not given have their defaults.
 
         Raises marshmallow's ValidationError with all mistakes.

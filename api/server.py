@@ -34,8 +34,7 @@ from werkzeug.exceptions import NotImplemented as MethodNotImplemented
 from api.auth.passwords import HASHES_AT_ONCE
 from api.config import ROOT, threads_of_one_kind
 from api.db.transactions import SAFE_METHODS
-from api.rate_limiting.hooks import READ_METHODS
-from api.web.json_body import METHODS_WITHOUT_BODY, SIZE_MAXIMUM
+from api.web.json_body import SIZE_MAXIMUM
 from api.web.operation import operation_of
 from api.web.problems import SERVER_ERROR, Problem, unavailable
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 HEADERS_MAXIMUM = 16_384
 CHUNKS_MAXIMUM = 1024
 CONNECTIONS_MAXIMUM = 4096
-BODY_HEADERS = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
 # Requests that hash a password, running and waiting: a second and a half of work for one processor.
 HASHING_MAXIMUM = 64
 # Other requests of one kind that wait for a thread. Their bodies have at most 32 MiB together.
@@ -66,7 +64,7 @@ class Lane:
         self._places = waiting
         self._seconds = seconds
 
-    async def run(self, call: Callable[..., object], *arguments: Any) -> bool:
+    async def run(self, call: Callable[..., object], *arguments: object) -> bool:
         """Call a function in a thread; return False, without a call, if it would have to wait too long."""
         if not await self._acquire():
             return False
@@ -147,7 +145,7 @@ class Front:
         method: str = environ["REQUEST_METHOD"]
         if fault := fault_of(environ):
             environ[SERVER_ERROR] = fault
-        elif method not in METHODS_WITHOUT_BODY and (
+        elif method not in SAFE_METHODS and (
             "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
         ):
             await self._read_body(environ, protocol)
@@ -166,7 +164,7 @@ class Front:
         """
         if any(method == each and path.endswith(end) for each, end in self._hashing_paths):
             return self._hashing
-        if method not in READ_METHODS:
+        if method not in SAFE_METHODS:
             return self._writing
         try:
             return self._reading[self._urls.match(path, method)[0]]
@@ -206,7 +204,7 @@ class Front:
 
 
 def environ_of(scope: Scope) -> "WSGIEnvironment":
-    """Return what PEP 3333 and the CGI (RFC 3875) say of a request.
+    """Return the WSGI environ of a request (PEP 3333; RFC 3875 for the variables of CGI).
 
     A header that is repeated is joined with commas (RFC 9110, section 5.3). One whose value is not ASCII,
     which granian does not pass on, is empty rather than absent.
@@ -237,9 +235,9 @@ def environ_of(scope: Scope) -> "WSGIEnvironment":
 
 @lru_cache(maxsize=256)
 def environ_key(header: str) -> str:
-    """Return where a header stands in the environ.
+    """Return the key of a header in the environ.
 
-    It is "" for names with an underscore: they would be taken for those with a dash.
+    It is "" for a name with an underscore, which would have the key of the name with a dash.
     """
     if "_" in header:
         return ""
@@ -304,7 +302,7 @@ def serve_forever(app: Flask) -> None:
         workers_kill_timeout=app.config["STOP_SECONDS"],
         working_dir=ROOT,
     )
-    gc.freeze()  # What is loaded by now stays: workers share its memory, and no collection walks it.
+    gc.freeze()  # Workers share the memory of all objects so far, and no collection walks them.
     os.register_at_fork(after_in_child=leave_signals_to_parent)
     # granian would respawn the workers, and go on without its terminal.
     server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))

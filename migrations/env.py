@@ -63,7 +63,7 @@ def format_revision(path: str, _options: Any) -> None:
     if not find_spec("ruff"):
         click.echo("The file is not formatted because ruff is not installed: run `make format`.", err=True)
         return
-    for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
+    for command in (["check", "--fix", "--silent"], ["format", "--quiet"]):
         subprocess.run([sys.executable, "-m", "ruff", *command, path], check=False)  # noqa: S603
 
 

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, NoReturn, cast
 
 from flask import Flask, current_app
-from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth
+from flask_httpauth import HTTPAuth, HTTPBasicAuth, HTTPTokenAuth
 from sqlalchemy import CursorResult, bindparam, select, update
 
 from api.auth.passwords import HASHES_AT_ONCE, Passwords
@@ -30,8 +30,9 @@ OWNER_OF_SESSION = select(Session.user_id).where(
     Session.expires_at > bindparam("now"),
 )
 
-ID_BY_USERNAME = select(User.id).where(User.folded_username == bindparam("login"))
-ID_BY_EMAIL = select(User.id).where(User.folded_email == bindparam("login"))
+ACCOUNT = select(User.id, User.password_hash)
+ACCOUNT_BY_USERNAME = ACCOUNT.where(User.folded_username == bindparam("login"))
+ACCOUNT_BY_EMAIL = ACCOUNT.where(User.folded_email == bindparam("login"))
 
 basic = HTTPBasicAuth(realm=REALM)
 bearer = HTTPTokenAuth("Bearer", realm=REALM)
@@ -68,7 +69,7 @@ def token_optional(view: View) -> View:
     for_token = _secured(view, "bearerAuth", bearer)
 
     @wraps(view)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         if "HTTP_AUTHORIZATION" in current_request().environ:
             return for_token(*args, **kwargs)
         return view(*args, **kwargs)
@@ -105,12 +106,12 @@ def folded_login(name: str) -> str:
     return folded(normalized_email(name) or name)
 
 
-def user_id_with_login(login: str) -> int | None:
-    """Return the id of the user with a username or email address, which is folded."""
+def account_with_login(login: str) -> tuple[int | None, str | None]:
+    """Return the id and the password hash of the user with a username or email address, which is folded."""
     if not _is_possible(login):
-        return None
-    rows = driver_rows(ID_BY_EMAIL if "@" in login else ID_BY_USERNAME, login=login)
-    return rows[0][0] if rows else None
+        return None, None
+    rows = driver_rows(ACCOUNT_BY_EMAIL if "@" in login else ACCOUNT_BY_USERNAME, login=login)
+    return rows[0] if rows else (None, None)
 
 
 def _is_possible(login: str) -> bool:
@@ -118,7 +119,7 @@ def _is_possible(login: str) -> bool:
     return bool(login) and login.isascii() and not CONTROL_CHARACTER.search(login)
 
 
-def _secured(view: View, scheme: str, guard: Any) -> View:
+def _secured(view: View, scheme: str, guard: HTTPAuth) -> View:
     operation = operation_of(view)
     operation.security = scheme
     operation.failures |= {401}
@@ -132,29 +133,26 @@ def _scheme() -> str:
 @basic.verify_password
 def _id_with_password(name: str, password: str) -> int | None:
     """Return the id of the user with these credentials; the transaction stays open, with the row locked."""
-    name = folded_login(name)
+    login = folded_login(name)
     # Flask-HTTPAuth parses Basic credentials under any scheme.
-    if not _is_possible(name) or _scheme() != "basic":
+    if not _is_possible(login) or _scheme() != "basic":
         return None
-    column = User.folded_email if "@" in name else User.folded_username
-    found = select(User).where(column == name)
-    user = db.session.scalar(found, execution_options={"populate_existing": True})
-    password_hash = user.password_hash if user else None
-    db.session.commit()
+    user_id, password_hash = account_with_login(login)
     password = unicodedata.normalize("NFC", password)
-    if not passwords().verify(password_hash, password) or not user or not password_hash:
+    if not passwords().verify(password_hash, password) or not password_hash:
         return None
     new_hash = password_hash
     if passwords().is_outdated(password_hash):
         new_hash = passwords().hash(password)
     # Compare-and-swap on the hash; retries if the password changed meanwhile.
-    swap = update(User).where(User.id == user.id, User.password_hash == password_hash)
+    swap = update(User).where(User.id == user_id, User.password_hash == password_hash)
     swapped = cast("CursorResult[Any]", db.session.execute(swap.values(password_hash=new_hash)))
     if not swapped.rowcount:
+        db.session.rollback()
         again: int | None = _id_with_password(name, password)
         return again
-    current_request().user_id = user.id
-    return current_user_id()
+    current_request().user_id = user_id
+    return user_id
 
 
 @basic.error_handler

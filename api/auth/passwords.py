@@ -1,4 +1,4 @@
-"""Which passwords are good enough, and how they are hashed (Argon2id, RFC 9106)."""
+"""Rules for passwords, and their hashing (Argon2id, RFC 9106)."""
 
 import ctypes
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Passwords:
         return password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Whether a hash was made with other parameters than the present ones."""
+        """Whether a hash has other parameters than those in the settings."""
         return self._hasher.check_needs_rehash(password_hash)
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Signs values that clients send back: tokens and cursors. Each purpose has its own key."""
 
 import hmac
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -11,7 +12,7 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 
-def signed(purpose: str, values: list[Any]) -> str:
+def signed(purpose: str, values: Sequence[object]) -> str:
     """Return values as signed text, for one purpose: HMAC-SHA-256 with the application's secret."""
     return _signer(purpose, _secret()).sign(base64_encode(orjson.dumps(values))).decode()
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from pprint import pformat
-from typing import Any
 
 JSON_TYPE = "application/json"
 
 
-def code_samples(method: str, url: str, security: str | None, body: Mapping[str, Any] | None) -> list[Any]:
+def code_samples(
+    method: str, url: str, security: str | None, body: Mapping[str, object] | None
+) -> list[dict[str, str]]:
     """Return the samples of a request. Those of Python use the package requests."""
     return [
         {"lang": "Shell", "label": "curl", "source": _curl(method, url, security, body)},
@@ -17,7 +18,7 @@ def code_samples(method: str, url: str, security: str | None, body: Mapping[str,
     ]
 
 
-def _curl(method: str, url: str, security: str | None, body: Mapping[str, Any] | None) -> str:
+def _curl(method: str, url: str, security: str | None, body: Mapping[str, object] | None) -> str:
     lines = [f"curl -X {method} {url}" if method != "GET" else f"curl {url}"]
     if security == "basicAuth":
         lines.append('-u "$USERNAME:$PASSWORD"')
@@ -29,7 +30,7 @@ def _curl(method: str, url: str, security: str | None, body: Mapping[str, Any] |
     return " \\\n  ".join(lines)
 
 
-def _javascript(method: str, url: str, security: str | None, body: Mapping[str, Any] | None) -> str:
+def _javascript(method: str, url: str, security: str | None, body: Mapping[str, object] | None) -> str:
     headers = []
     if security == "basicAuth":
         headers.append("Authorization: `Basic ${btoa(`${username}:${password}`)}`")
@@ -45,7 +46,7 @@ def _javascript(method: str, url: str, security: str | None, body: Mapping[str, 
     return f"const response = await {call};\nif (!response.ok) throw new Error(await response.text());"
 
 
-def _python(method: str, url: str, security: str | None, body: Mapping[str, Any] | None) -> str:
+def _python(method: str, url: str, security: str | None, body: Mapping[str, object] | None) -> str:
     arguments = [f'"{url}"']
     if security == "basicAuth":
         arguments.append("auth=(username, password)")

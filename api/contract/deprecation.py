@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import cache
-from typing import Any
 
-from marshmallow import Schema, fields
+from marshmallow import Schema
 from werkzeug.http import http_date
 
+from api.rendering.renderer import nested_schema
 from api.web.json_body import json_object
 from api.web.operation import Operation, View, operation_of
 from api.web.wrappers import current_request
@@ -74,9 +74,8 @@ def deprecations_in(schema: Schema | None) -> dict[str, Deprecation]:
     """Return the deprecated fields of a schema, by name; those of nested schemas included."""
     found: dict[str, Deprecation] = {}
     for name, field in schema.fields.items() if schema else ():
-        inner: Any = field.inner if isinstance(field, fields.List) else field
         found |= {name: field.metadata["deprecated"]} if "deprecated" in field.metadata else {}
-        found |= deprecations_in(inner.schema) if isinstance(inner, fields.Nested) else {}
+        found |= deprecations_in(nested_schema(field))
     return found
 
 

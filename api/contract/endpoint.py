@@ -65,7 +65,7 @@ def accepts(schema: BaseSchema, location: Literal["json", "query"] = "json") -> 
             operation.query = schema
 
         @wraps(view)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: object, **kwargs: object) -> object:
             loaded = schema.load(json_object()) if location == "json" else _load_query(operation)
             return view(*args, loaded, **kwargs)
 
@@ -100,7 +100,7 @@ def returns(
             operation.expand = Expand(parts)
 
         @wraps(view)
-        def wrapper(*args: Any, **kwargs: Any) -> Response:
+        def wrapper(*args: object, **kwargs: object) -> Response:
             request = current_request()
             if operation.query is None and request.query_string:
                 _load_query(operation)
@@ -167,8 +167,7 @@ def _load_query(operation: Operation) -> Any:
     given = request.args.to_dict(flat=False)
     try:
         if operation.expand and "expand" in given:
-            parts: Any = operation.expand.deserialize(",".join(given.pop("expand")), "expand")
-            request.expand = parts
+            request.expand = operation.expand.deserialize(",".join(given.pop("expand")), "expand")
         for name, values in given.items():
             if len(values) > 1:
                 raise invalid("repeated", "May be given once only.", name)

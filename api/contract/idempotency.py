@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
-from typing import Any
 
 import orjson
 from flask import Response, make_response
@@ -41,7 +40,7 @@ def idempotent(view: View) -> View:
     operation.failures |= {409, 422}
 
     @wraps(view)
-    def wrapper(*args: Any, **kwargs: Any) -> Response:
+    def wrapper(*args: object, **kwargs: object) -> Response:
         return _once(lambda: view(*args, **kwargs), operation.response.Meta.model)
 
     return wrapper

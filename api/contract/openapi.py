@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from apispec import APISpec
@@ -18,9 +18,10 @@ from api.contract.code_samples import code_samples
 from api.contract.deprecation import has_deprecations
 from api.contract.problem_schemas import ProblemSchema
 from api.rendering import PageQuery
-from api.schemas import BaseSchema
 from api.web.operation import Operation, View, operation_of
 from api.web.problem_types import PROBLEM_TYPES, ProblemType, phrase
+
+Json: TypeAlias = dict[str, Any]
 
 TITLE = "Microblog"
 VERSION = "0.1.0"
@@ -69,7 +70,7 @@ HEADERS = {
     "WWW-Authenticate": "How to authenticate (RFC 9110, section 11.6.1).",
     "Retry-After": "Seconds to wait before a retry.",
     "RateLimit-Policy": "The policies that apply to the request, by name: `q` requests in `w` seconds "
-    " (draft-ietf-httpapi-ratelimit-headers-10).",
+    "(draft-ietf-httpapi-ratelimit-headers-10).",
     "RateLimit": "The remaining quota of each policy: `r` requests; more are available after `t` seconds.",
     "Set-Cookie": "The refresh token, if it is set as a cookie.",
     "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3). A proxy that compresses may "
@@ -105,7 +106,7 @@ IDEMPOTENCY = {"in_progress", "idempotency_key_reused"}
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
-def document(app: Flask, prefix: str, base: str = "") -> dict[str, Any]:
+def document(app: Flask, prefix: str, base: str = "") -> Json:
     """Return the OpenAPI document of the routes below a prefix, of a service whose URL is `base`."""
     plugin: Any = MarshmallowPlugin(schema_name_resolver=_component_name)
     spec = APISpec(
@@ -133,7 +134,8 @@ def document(app: Flask, prefix: str, base: str = "") -> dict[str, Any]:
     for name, blueprint in app.blueprints.items():
         if name in tags:
             description = inspect.getdoc(sys.modules[blueprint.import_name])
-            spec.tag({"name": name, "x-displayName": _display_name(name), "description": description})
+            title = name.replace("_", " ").capitalize()
+            spec.tag({"name": name, "x-displayName": title, "description": description})
     operations = {operation_id(view): rule for rule, view in views}
     for rule, view in views:
         path, described = _path(rule, prefix), _operation(spec, rule, view, operations)
@@ -170,7 +172,7 @@ def _rules(app: Flask, prefix: str) -> list[Rule]:
     return sorted(rules, key=lambda rule: (rule.rule, METHODS.index(_method(rule))))
 
 
-def as_yaml(contract: dict[str, Any]) -> str:
+def as_yaml(contract: Json) -> str:
     """Return a document as YAML, the content of the file `openapi.yaml`."""
     return yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
@@ -188,7 +190,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def example_of(schema: Schema) -> dict[str, Any]:
+def example_of(schema: Schema) -> Json:
     """Return an example of a schema, composed of the examples of its fields.
 
     An example of input has the required members only, unless all are optional: pages fill it in, and the
@@ -225,20 +227,15 @@ def _path(rule: Rule, prefix: str) -> str:
 
 
 def _tag(rule: Rule) -> str:
-    blueprint: str = rule.endpoint.partition(".")[0]
-    return blueprint
+    return str(rule.endpoint.partition(".")[0])
 
 
-def _display_name(tag: str) -> str:
-    return tag.replace("_", " ").capitalize()
-
-
-def _operation(spec: APISpec, rule: Rule, view: View, operations: Mapping[str, Rule]) -> dict[str, Any]:
+def _operation(spec: APISpec, rule: Rule, view: View, operations: Mapping[str, Rule]) -> Json:
     operation = operation_of(view)
     summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
     name = operation_id(view)
     links = _links(name, operation, rule, operations)
-    result: dict[str, Any] = {
+    result: Json = {
         "operationId": name,
         "summary": summary.removesuffix("."),
         "description": " ".join((description or summary).split()),
@@ -257,7 +254,7 @@ def _operation(spec: APISpec, rule: Rule, view: View, operations: Mapping[str, R
     return result
 
 
-def _code_samples(operation: Operation, rule: Rule, path: str, base: str) -> list[Any]:
+def _code_samples(operation: Operation, rule: Rule, path: str, base: str) -> list[dict[str, str]]:
     """Return the samples of an operation, with the examples of its parameters."""
     for parameter in (_path_parameter(rule, name) for name in rule.arguments):
         path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
@@ -271,9 +268,9 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
     return [{}, required] if operation.security_is_optional else [required] if required else []
 
 
-def _parameters(spec: APISpec, operation: Operation, rule: Rule) -> list[Any]:
+def _parameters(spec: APISpec, operation: Operation, rule: Rule) -> list[str | Json]:
     """Return the parameters: those of the path first, headers last."""
-    parameters: list[Any] = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
+    parameters: list[str | Json] = [_path_parameter(rule, name) for name in sorted(rule.arguments)]
     for name, field in operation.query.fields.items() if operation.query else ():
         is_shared = name in PAGE_PARAMETERS
         parameters.append(name.capitalize() if is_shared else _query_parameter(spec, name, field))
@@ -296,13 +293,14 @@ def _has_304(operation: Operation, rule: Rule) -> bool:
     return _method(rule) == "get" and operation.response is not None
 
 
-def _path_parameter(rule: Rule, name: str) -> dict[str, Any]:
+def _path_parameter(rule: Rule, name: str) -> Json:
     converter: Any = rule._converters[name]  # Werkzeug has no public attribute for it.
     return {"name": name, "in": "path", "required": True, **converter.describe(name)}
 
 
-def _query_parameter(spec: APISpec, name: str, field: fields.Field[Any]) -> dict[str, Any]:
-    schema = _plugin(spec).converter.field2property(field)
+def _query_parameter(spec: APISpec, name: str, field: fields.Field[Any]) -> Json:
+    plugin: Any = spec.plugins[0]
+    schema = plugin.converter.field2property(field)
     parameter = {
         "name": name,
         "in": "query",
@@ -336,13 +334,13 @@ def _expand_parameter(spec: APISpec, field: Any) -> str:
     return name
 
 
-def _deprecated(_converter: Any, field: fields.Field[Any], **_context: Any) -> dict[str, bool]:
+def _deprecated(_converter: object, field: fields.Field[Any], **_context: object) -> dict[str, bool]:
     """Return the flag of the contract for a field whose metadata has a `Deprecation`."""
     return {"deprecated": True} if "deprecated" in field.metadata else {}
 
 
-def _responses(spec: APISpec, operation: Operation, rule: Rule, links: Mapping[str, Any]) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(operation.status): _success(operation, rule, links)}
+def _responses(spec: APISpec, operation: Operation, rule: Rule, links: Json) -> Json:
+    responses: Json = {str(operation.status): _success(operation, rule, links)}
     if _has_304(operation, rule):
         responses["304"] = "NotModified"
     for failure in sorted(operation.failures | {429} | ({404} if rule.arguments else set())):
@@ -356,12 +354,12 @@ def _responses(spec: APISpec, operation: Operation, rule: Rule, links: Mapping[s
     return {**responses, "default": "Problem"}
 
 
-def _success(operation: Operation, rule: Rule, links: Mapping[str, Any]) -> dict[str, Any]:
+def _success(operation: Operation, rule: Rule, links: Json) -> Json:
     names = [*ALWAYS, *operation.headers]
     names += ["Location"] if operation.status == HTTPStatus.CREATED else []
     names += ["Idempotency-Replayed"] if operation.is_idempotent else []
     names += ["Deprecation", "Sunset"] if has_deprecations(operation) else []
-    response: dict[str, Any] = {"description": phrase(operation.status)}
+    response: Json = {"description": phrase(operation.status)}
     if schema := operation.response:
         response["content"] = _content(schema, "application/json")
         names += ["ETag"] if _has_304(operation, rule) or "etag" in schema.fields else []
@@ -375,12 +373,12 @@ def _success(operation: Operation, rule: Rule, links: Mapping[str, Any]) -> dict
     return response
 
 
-def _links(name: str, operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> dict[str, Any]:
+def _links(name: str, operation: Operation, rule: Rule, operations: Mapping[str, Rule]) -> Json:
     """Return the operations that follow this one, and where their parameters are in the response.
 
     The id in a path is the member `id`; other parameters in a path are members of the same name.
     """
-    links: dict[str, Any] = {}
+    links: Json = {}
     if _is_list(operation):
         cursor = {"cursor": "$response.body#/next_cursor"}
         kept = {name: f"$request.path.{name}" for name in sorted(rule.arguments)}
@@ -394,7 +392,7 @@ def _links(name: str, operation: Operation, rule: Rule, operations: Mapping[str,
     return links
 
 
-def problem_example(problem_type: ProblemType, base: str = "") -> dict[str, Any]:
+def problem_example(problem_type: ProblemType, base: str = "") -> Json:
     """Return an example of a problem document."""
     example = problem_type.document("5f0c6d0e2a3b4c1d8e9f7a6b5c4d3e2f", base)
     if problem_type.code == "invalid_input":
@@ -405,7 +403,7 @@ def problem_example(problem_type: ProblemType, base: str = "") -> dict[str, Any]
     return example
 
 
-def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
+def _problem(*statuses: int, is_idempotent: bool = False) -> Json:
     """Return the response object for errors. Its examples are the problem types with these statuses.
 
     Types about the `Idempotency-Key` are included only where an operation accepts the header.
@@ -429,14 +427,10 @@ def _problem(*statuses: int, is_idempotent: bool = False) -> dict[str, Any]:
     }
 
 
-def _content(schema: BaseSchema, *media_types: str) -> dict[str, Any]:
+def _content(schema: Schema, *media_types: str) -> Json:
     # Pages of RapiDoc ignore a single `example`, and make up another.
     examples = {"example": {"value": example_of(schema)}}
     return {each: {"schema": schema, "examples": examples} for each in media_types}
-
-
-def _plugin(spec: APISpec) -> Any:
-    return spec.plugins[0]
 
 
 def _component_name(schema: Any) -> str:

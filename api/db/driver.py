@@ -21,7 +21,7 @@ CUSTOM_PLAN = "custom_plan"
 class DriverStatement:
     """A SELECT in the SQL of a dialect, with its bind parameters."""
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
         dialect = db.engine.dialect
         compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
@@ -87,11 +87,11 @@ class DriverStatement:
 
 
 @lru_cache(1_000)
-def _driver_statement(statement: Select[Any], _dialect: str) -> DriverStatement:
+def _driver_statement(statement: Select[*tuple[Any, ...]], _dialect: str) -> DriverStatement:
     return DriverStatement(statement)
 
 
-def driver_rows(statement: Select[Any], **values: Any) -> Sequence[Any]:
+def driver_rows(statement: Select[*tuple[Any, ...]], **values: Any) -> Sequence[Any]:
     """Execute a SELECT that is a constant of its module; see `DriverStatement.rows`."""
     return _driver_statement(statement, db.engine.dialect.name).rows(values)
 

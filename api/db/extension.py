@@ -33,7 +33,7 @@ class Base(DeclarativeBase):
         type_annotation_map={datetime: UTCDateTime},
     )
 
-    def update(self, changes: Mapping[str, Any]) -> None:
+    def update(self, changes: Mapping[str, object]) -> None:
         """Set columns to new values."""
         for name, value in changes.items():
             setattr(self, name, value)

@@ -20,7 +20,7 @@ from api.db.extension import Base, db
 
 View = Callable[..., Any]
 
-SAFE_METHODS = frozenset({"GET", "HEAD"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # SQLSTATEs of transactions that PostgreSQL rolled back because of others: on a standby, because of a conflict
 # with the primary, and as the victim of a deadlock.

@@ -24,12 +24,12 @@ follows = Blueprint("follows", __name__)
 @token_required
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_feed(query: dict[str, Any]) -> Any:
+def list_feed(parameters: dict[str, Any]) -> Page:
     """List your feed.
 
     Your own posts and those of the users that you follow, newest first.
     """
-    window = Window.of(query, Post.id)
+    window = Window.of(parameters, Post.id)
     start = 0 if window.upwards else LARGEST_ID
     near = start if window.anchor is None else int(window.anchor)
     return Page(feed_of(current_user_id(), near, window.limit, upwards=window.upwards), window)
@@ -83,21 +83,21 @@ def delete_following(username: str) -> None:
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_followers(query: dict[str, Any], username: str) -> Any:
+def list_followers(parameters: dict[str, Any], username: str) -> Page:
     """List a user's followers.
 
     The most recent follower comes first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(followers_of(username), query, key=Follow.id, parent=user_named(username))
+    return paginate(followers_of(username), parameters, key=Follow.id, parent=user_named(username))
 
 
 @follows.get("/users/<username:username>/following")
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_following(query: dict[str, Any], username: str) -> Any:
+def list_following(parameters: dict[str, Any], username: str) -> Page:
     """List the users that a user follows.
 
     The most recently followed comes first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(followed_by(username), query, key=Follow.id, parent=user_named(username))
+    return paginate(followed_by(username), parameters, key=Follow.id, parent=user_named(username))

@@ -11,7 +11,7 @@ from api.db import FOR_NO_KEY_UPDATE, db, insert_if_absent
 from api.likes.queries import posts_liked_by, users_who_like
 from api.models import Like, Post
 from api.posts.schemas import PostSchema
-from api.rendering import PageQuery, page_of, paginate, row_by_id
+from api.rendering import Page, PageQuery, page_of, paginate, row_by_id
 from api.users.schemas import UserSchema
 
 likes = Blueprint("likes", __name__)
@@ -21,12 +21,12 @@ likes = Blueprint("likes", __name__)
 @token_required
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_likes(query: dict[str, Any]) -> Any:
+def list_likes(parameters: dict[str, Any]) -> Page:
     """List the posts that you like.
 
     The most recent like comes first.
     """
-    return paginate(posts_liked_by(current_user_id()), query, key=Like.id)
+    return paginate(posts_liked_by(current_user_id()), parameters, key=Like.id)
 
 
 @likes.put("/me/likes/<id:post_id>")
@@ -60,9 +60,9 @@ def delete_like(post_id: int) -> None:
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_post_likes(query: dict[str, Any], post_id: int) -> Any:
+def list_post_likes(parameters: dict[str, Any], post_id: int) -> Page:
     """List the users who like a post.
 
     The most recent like comes first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(users_who_like(post_id), query, key=Like.id, parent=row_by_id(Post, post_id))
+    return paginate(users_who_like(post_id), parameters, key=Like.id, parent=row_by_id(Post, post_id))

@@ -1,9 +1,7 @@
 """Emails to users: stored together with their cause, and composed from the templates when they are sent."""
 
-from typing import Any
-
 from flask import Response, after_this_request, current_app, render_template
-from sqlalchemy import delete, select
+from sqlalchemy import ScalarSelect, delete, select
 
 from api.db import FOR_NO_KEY_UPDATE, db, insert_or_update, utc_now
 from api.db.folding import folded
@@ -38,7 +36,7 @@ def send_email_to_account(kind: EmailKind, email: str) -> None:
     )
 
 
-def _store(kind: EmailKind, email: str, user_id: Any) -> None:
+def _store(kind: EmailKind, email: str, user_id: int | ScalarSelect[int]) -> None:
     """Store an email. If it is waiting already, only its time is changed, so that no request adds a row."""
     insert_or_update(WaitingEmail, ["created_at", "user_id"], email=email, kind=kind.name, user_id=user_id)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 TIMEOUT_SECONDS = 10
@@ -89,7 +89,7 @@ def _server(mail_url: str) -> Iterator[smtplib.SMTP]:
 
 
 def _message(sender: str, email: Email) -> EmailMessage:
-    message: Any = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=SMTP)
     message["From"] = sender
     message["To"] = email.to
     message["Subject"] = email.subject
@@ -97,7 +97,7 @@ def _message(sender: str, email: Email) -> EmailMessage:
     message["Message-ID"] = make_msgid(domain=message["From"].addresses[0].domain)
     message["Auto-Submitted"] = "auto-generated"  # Prevents automatic replies (RFC 3834, section 5).
     message.set_content(email.text)
-    return message  # type: ignore[no-any-return]
+    return message
 
 
 def _print(email: Email) -> None:

@@ -13,7 +13,7 @@ from api.db.folding import folded
 from api.mail.kinds import EmailKind
 from api.models import EmailToken, User, WaitingEmail
 from api.schemas import TrimmedText
-from api.web.problems import Problem, member_problem
+from api.web.problems import member_problem
 
 TOKEN_LIFETIME = timedelta(minutes=30)
 # The shortest time between two emails of the same kind to the same address.
@@ -63,7 +63,7 @@ def last_sent_at(kind: EmailKind, email: str) -> datetime | None:
 def ensure_token(kind: EmailKind, token: str) -> None:
     """Raise the problem `wrong_token` unless the token, the body's member `token`, is valid."""
     if db.session.scalar(_owner(kind, token)) is None:
-        raise _wrong_token()
+        raise member_problem("wrong_token", "token")
 
 
 def redeem_token(kind: EmailKind, token: str) -> User:
@@ -75,7 +75,7 @@ def redeem_token(kind: EmailKind, token: str) -> User:
     user = db.session.scalar(locked, execution_options={"populate_existing": True})
     # A request that waited for the lock updates no row if another one used the token meanwhile.
     if user is None or not _revoke(EmailToken.token_hash == _hash(token)):
-        raise _wrong_token()
+        raise member_problem("wrong_token", "token")
     return user
 
 
@@ -109,7 +109,3 @@ def _revoke(*conditions: ColumnElement[bool]) -> int:
 
 def _hash(token: str) -> str:
     return sha256(token.encode()).hexdigest()
-
-
-def _wrong_token() -> Problem:
-    return member_problem("wrong_token", "token")

@@ -1,7 +1,5 @@
 """The counter columns, with the rows that each counts. Checks and repairs the counts of the triggers."""
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -29,7 +27,7 @@ def wrong_counters(*, repair: bool) -> dict[str, int]:
             db.session.execute(text("LOCK TABLE users, posts, follows, likes IN SHARE ROW EXCLUSIVE MODE"))
     wrong: dict[str, int] = {}
     for counter, condition in COUNTERS.items():
-        model: Any = counter.class_
+        model = counter.class_
         counted = select(func.count()).where(condition).correlate(model).scalar_subquery()
         rows = select(func.count()).select_from(model).where(counter != counted)
         wrong[str(counter)] = db.session.scalars(rows).one()

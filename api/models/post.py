@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, and_, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
@@ -69,7 +68,7 @@ class Post(db.Model):
         self.words = words_of(body)
         return body
 
-    def update(self, changes: Mapping[str, Any]) -> None:
+    def update(self, changes: Mapping[str, object]) -> None:
         """Set columns to new values; a different body sets `edited_at`."""
         if changes.get("body", self.body) != self.body:
             self.edited_at = utc_now()

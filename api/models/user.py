@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import CheckConstraint, Computed, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -63,7 +63,7 @@ class User(db.Model):
     )
     __mapper_args__ = {"version_id_col": version}
 
-    def update(self, changes: Mapping[str, Any]) -> None:
+    def update(self, changes: Mapping[str, object]) -> None:
         """Set columns to new values; a different email address is unverified."""
         if changes.get("email", self.email) != self.email:
             self.email_verified_at = None

@@ -37,8 +37,8 @@ class Rebuilt(NamedTuple):
 def rebuild_posts() -> Rebuilt:
     """Rebuild all posts that exist now, and print the progress.
 
-    A batch of posts is one short transaction, which locks them against changes. Posts that are as they should
-    be are not written, so that a run that was interrupted can be started again.
+    A batch of posts is one short transaction, which locks them against changes. Posts that are up to date are
+    not written, so that a run that was interrupted can be started again.
     """
     last_id: int = db.session.scalars(select(func.coalesce(func.max(Post.id), 0))).one()
     db.session.commit()

@@ -18,7 +18,18 @@ from api.posts.queries import (
 )
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostThreadSchema, PostUpdateSchema
 from api.posts.writing import insert_post, save_post
-from api.rendering import PageQuery, all_rows, compose, get_or_404, page_of, paginate, row_by_id
+from api.rendering import (
+    Composite,
+    Page,
+    PageQuery,
+    Row,
+    all_rows,
+    compose,
+    get_or_404,
+    page_of,
+    paginate,
+    row_by_id,
+)
 from api.schemas import invalid
 from api.users.queries import user_named
 from api.web.conditional import ensure_unchanged
@@ -32,14 +43,14 @@ FIRST_PAGE: dict[str, Any] = PageQuery().load({})
 @token_optional
 @accepts(PostQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_posts(query: dict[str, Any]) -> Any:
+def list_posts(parameters: dict[str, Any]) -> Page:
     """List posts.
 
     Newest first. Several filters must all match. Public; a token is needed only for `expand=viewer`.
     """
-    filters = {name: query.get(name) for name in ("author", "q", "tag", "mentions")}
+    filters = {name: parameters.get(name) for name in ("author", "q", "tag", "mentions")}
     matching, key = posts_matching(**filters)
-    return paginate(matching, query, key=key)
+    return paginate(matching, parameters, key=key)
 
 
 @posts.post("/posts")
@@ -48,7 +59,7 @@ def list_posts(query: dict[str, Any]) -> Any:
 @accepts(PostCreateSchema())
 @returns(post_schema, 201, links=("getPost", "updatePost", "deletePost", "listReplies"))
 @fails(409, 410)
-def create_post(fields: dict[str, Any]) -> Any:
+def create_post(fields: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     """Publish a post.
 
     With `in_reply_to_id` it is a reply. Each `#hashtag`, and each `@username` of an existing user, becomes
@@ -64,7 +75,7 @@ def create_post(fields: dict[str, Any]) -> Any:
 @posts.get("/posts/<id:post_id>")
 @token_optional
 @returns(post_schema)
-def get_post(post_id: int) -> Any:
+def get_post(post_id: int) -> Row:
     """Get a post.
 
     Public; a token is needed only for `expand=viewer`.
@@ -77,7 +88,7 @@ def get_post(post_id: int) -> Any:
 @accepts(PostUpdateSchema())
 @returns(post_schema)
 @fails(403, 412)
-def update_post(changes: dict[str, Any], post_id: int) -> Any:
+def update_post(changes: dict[str, object], post_id: int) -> Row:
     """Edit your post.
 
     Members that are not sent stay unchanged. A different `body` sets `edited_at` and replaces `entities` and
@@ -114,18 +125,20 @@ def delete_post(post_id: int) -> None:
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_replies(query: dict[str, Any], post_id: int) -> Any:
+def list_replies(parameters: dict[str, Any], post_id: int) -> Page:
     """List replies to a post.
 
     Oldest first. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(replies_to(post_id), query, key=Post.id, ascending=True, parent=row_by_id(Post, post_id))
+    return paginate(
+        replies_to(post_id), parameters, key=Post.id, ascending=True, parent=row_by_id(Post, post_id)
+    )
 
 
 @posts.get("/posts/<id:post_id>/thread")
 @token_optional
 @returns(PostThreadSchema())
-def get_thread(post_id: int) -> Any:
+def get_thread(post_id: int) -> Composite:
     """Get a post in its conversation.
 
     Returns the post, the posts that it descends from (the 40 nearest, oldest first), and the first page of
@@ -144,9 +157,9 @@ def get_thread(post_id: int) -> Any:
 @token_optional
 @accepts(PageQuery(), location="query")
 @returns(page_of(PostSchema))
-def list_user_posts(query: dict[str, Any], username: str) -> Any:
+def list_user_posts(parameters: dict[str, Any], username: str) -> Page:
     """List a user's posts.
 
     Newest first. The username is case-insensitive. Public; a token is needed only for `expand=viewer`.
     """
-    return paginate(posts_by(username), query, key=Post.id, parent=user_named(username))
+    return paginate(posts_by(username), parameters, key=Post.id, parent=user_named(username))

@@ -1,9 +1,8 @@
 """Representations of posts, and the input for writing them."""
 
-from typing import Any
-
 from marshmallow import EXCLUDE, fields, validate
 from marshmallow_sqlalchemy import auto_field
+from marshmallow_sqlalchemy.schema import SQLAlchemyAutoField
 from sqlalchemy import exists
 
 from api.models import Entity, Like, Post
@@ -52,7 +51,7 @@ class PostViewerSchema(BaseSchema):
     )
 
 
-def offset(description: str, example: int) -> Any:
+def offset(description: str, example: int) -> SQLAlchemyAutoField:
     """Declare a field for a position in a post's text."""
     return auto_field(
         required=True, metadata={"format": "int32", "description": description, "example": example}

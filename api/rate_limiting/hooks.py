@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from flask import Flask, Response, current_app
 
-from api.auth.authentication import access_claims, basic, folded_login, user_id_with_login
+from api.auth.authentication import access_claims, account_with_login, basic, folded_login
 from api.models import User
 from api.rate_limiting.limiter import Limiter
 from api.rate_limiting.policies import Policy, RouteLimits, policies_from
@@ -20,7 +20,6 @@ from api.web.problems import RETRY_AFTER_SECONDS, Problem
 from api.web.wrappers import ApiRequest, current_request
 
 UNLIMITED_BLUEPRINTS = frozenset({"docs", "health"})
-READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_LIMITS = RouteLimits()
 UNKNOWN_ADDRESS = "unknown"
 
@@ -44,7 +43,7 @@ def init_app(app: Flask) -> None:
 
 
 def reset_failures(user: User) -> None:
-    """Refund the failed sign-ins of a user who has proved from the caller's address to own the account."""
+    """Refund the failed sign-ins of a user who has proved, from the caller's address, to own the account."""
     cast("RateLimits", current_app.extensions["rate_limits"]).reset_failures(user)
 
 
@@ -115,7 +114,7 @@ class RateLimits:
             yield Charge(self._policies[route_limits.policy], address)
         else:
             account = _account(request)
-            policy = "reads" if request.method in READ_METHODS else "writes"
+            policy = "reads" if request.is_safe else "writes"
             yield Charge(self._policies[policy], account or address)
         failure_status = route_limits.wrong_password
         if failure_status == HTTPStatus.UNAUTHORIZED:
@@ -163,7 +162,7 @@ def _account_named(name: str) -> str:
     Both are counted alike, so that the response does not reveal whether an account exists.
     """
     login = folded_login(name)
-    user_id = user_id_with_login(login)
+    user_id, _ = account_with_login(login)
     return sha256(login.encode()).hexdigest() if user_id is None else _account_key(user_id)
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from limits import RateLimitItemPerSecond, parse
 
-SETTING_PREFIX = "RATE_LIMIT_"
+from api.web.operation import View
 
-View = Callable[..., Any]
+SETTING_PREFIX = "RATE_LIMIT_"
 
 
 class Policy(RateLimitItemPerSecond):

@@ -1,13 +1,24 @@
 """Rows to JSON. A route returns a description; a renderer executes it with the schema of `@returns`."""
 
-from api.rendering.descriptions import all_rows, compose, first_or_404, get_or_404, query, row_by_id
+from api.rendering.descriptions import (
+    Composite,
+    Row,
+    all_rows,
+    compose,
+    first_or_404,
+    get_or_404,
+    query,
+    row_by_id,
+)
 from api.rendering.pagination import Page, PageQuery, Window, page_of, paginate
 from api.rendering.renderer import Representation, expandable_parts, init_app, represent
 
 __all__ = [
+    "Composite",
     "Page",
     "PageQuery",
     "Representation",
+    "Row",
     "Window",
     "all_rows",
     "compose",

@@ -2,7 +2,7 @@
 
 return get_or_404(Post, post_id)
 return first_or_404(user_named(username))
-return paginate(posts_by(username), query, key=Post.id, parent=user_named(username))
+return paginate(posts_by(username), parameters, key=Post.id, parent=user_named(username))
 """
 
 from collections.abc import Callable, Mapping

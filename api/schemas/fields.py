@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import regex
@@ -69,10 +69,14 @@ class Text(fields.String):
             raise invalid("control_character", "Control characters are not allowed.")
         if not self.blank and not VISIBLE.search(text):
             raise invalid("blank", "Must not be blank.")
-        return text
+        return self._value_of(text)
 
     def _prepare(self, text: str) -> str:
         """Return the text that is checked and stored, without differences in how it was typed."""
+        return text
+
+    def _value_of(self, text: str) -> str:
+        """Return the value of a text that passed these checks. Raises ValidationError if it fails others."""
         return text
 
 
@@ -134,7 +138,7 @@ class Integer(fields.Integer):
         self.in_query = in_query
         self.metadata = {"format": "int64", **self.metadata}
 
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    def _deserialize(self, value: Any, *_args: object, **_kwargs: object) -> int:
         if self.in_query and re.fullmatch(r"-?[0-9]{1,99}", value):
             return int(value)
         if not self.in_query and type(value) is int:
@@ -145,7 +149,7 @@ class Integer(fields.Integer):
 class UTCDateTimeField(fields.AwareDateTime):
     """A datetime in UTC in the format of RFC 3339, with milliseconds."""
 
-    def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:
+    def _serialize(self, value: datetime | None, *_args: object, **_kwargs: object) -> str | None:
         if value is None:
             return None
         return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
@@ -158,10 +162,9 @@ class ViewerFlag(fields.Boolean):
         super().__init__(required=True, **kwargs)
         self.condition = condition
 
-    def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> bool:  # noqa: ARG002
+    def serialize(self, attr: str, obj: Any, accessor: object = None, **_kwargs: object) -> bool:  # noqa: ARG002
         """Evaluate the condition for one row in the database."""
-        model: Any = type(obj)
-        holds = select(self.condition).where(model.id == obj.id)
+        holds = select(self.condition).where(type(obj).id == obj.id)
         return bool(db.session.scalar(holds, current_context().parameters))
 
 
@@ -179,7 +182,7 @@ class Expandable(fields.Nested):
         """Whether the part is included in a context."""
         return self.name in context.expand and not (self.needs_viewer and context.viewer_id is None)
 
-    def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> Any:  # noqa: ARG002
+    def serialize(self, attr: str, obj: object, accessor: object = None, **_kwargs: object) -> object:  # noqa: ARG002
         """Return the part, dumped from the same row, or None."""
         return self.schema.dump(obj) if self.is_expanded(current_context()) else None
 
@@ -201,9 +204,9 @@ class ETag(fields.String):
             },
         )
 
-    def serialize(self, attr: str, obj: Any, accessor: Any = None, **_kwargs: Any) -> str:  # noqa: ARG002
+    def serialize(self, attr: str, obj: object, accessor: object = None, **_kwargs: object) -> str:  # noqa: ARG002
         """Return the digest of one row."""
-        schema: Any = self.parent
+        schema = cast("Schema", self.parent)
         members = {
             name: field.serialize(name, obj, get_value) for name, field in tagged_fields(schema).items()
         }

@@ -25,7 +25,7 @@ class Message(str):
         message.code = code
         return message
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         return type(self), (self.code, str(self))  # marshmallow copies schemas with their messages.
 
     def format(self, *args: object, **kwargs: object) -> Self:

@@ -2,7 +2,7 @@
 
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from flask import Blueprint, current_app, url_for
 from sqlalchemy import delete
@@ -21,7 +21,7 @@ from api.contract.endpoint import accepts, fails, returns
 from api.db import FOR_NO_KEY_UPDATE, db, utc_now
 from api.models import Session
 from api.rate_limiting import rate_limited
-from api.rendering import PageQuery, page_of, paginate
+from api.rendering import Page, PageQuery, page_of, paginate
 from api.tokens.queries import session_of, sessions_of
 from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenQuery, TokenRefreshSchema
 from api.web.cors import ensure_own_origin
@@ -29,6 +29,9 @@ from api.web.wrappers import current_request
 
 REFRESH_TOKEN = "refresh token"  # noqa: S105 -- a purpose, see api/auth/signing.py.
 COOKIE = "refresh_token"
+
+# The members of a `TokenPairSchema`, and the headers of the response.
+TokenPair: TypeAlias = tuple[dict[str, object], dict[str, str]]
 
 tokens = Blueprint("tokens", __name__)
 
@@ -39,7 +42,7 @@ tokens = Blueprint("tokens", __name__)
 @accepts(TokenQuery(), location="query")
 @returns(TokenPairSchema(), headers=("Set-Cookie",))
 @fails(403)
-def create_token(query: dict[str, bool]) -> Any:
+def create_token(parameters: dict[str, bool]) -> TokenPair:
     """Sign in.
 
     Send your username or email address and your password by HTTP Basic. Case of the name and white space
@@ -47,7 +50,7 @@ def create_token(query: dict[str, bool]) -> Any:
     it expires, exchange the refresh token for the next pair.
     With `cookie=true` the refresh token is set as a cookie instead, for pages whose origin is allowed.
     """
-    if query["cookie"]:
+    if parameters["cookie"]:
         ensure_own_origin()
     user_id = current_user_id()
     now = utc_now()
@@ -61,7 +64,7 @@ def create_token(query: dict[str, bool]) -> Any:
     )
     db.session.add(session)
     db.session.commit()
-    return _token_pair(session, in_cookie=query["cookie"])
+    return _token_pair(session, in_cookie=parameters["cookie"])
 
 
 @tokens.post("/tokens/refresh")
@@ -69,7 +72,7 @@ def create_token(query: dict[str, bool]) -> Any:
 @accepts(TokenRefreshSchema())
 @returns(TokenPairSchema(), headers=("Set-Cookie",))
 @fails(401, 403)
-def refresh_token(fields: dict[str, str | None]) -> Any:
+def refresh_token(fields: dict[str, str | None]) -> TokenPair:
     """Refresh your tokens.
 
     A refresh token works once. For ten more seconds it returns the current pair of the session, so that a
@@ -104,18 +107,18 @@ def refresh_token(fields: dict[str, str | None]) -> Any:
 @token_required
 @accepts(PageQuery(), location="query")
 @returns(page_of(SessionSchema))
-def list_tokens(query: dict[str, Any]) -> Any:
+def list_tokens(parameters: dict[str, Any]) -> Page:
     """List your sessions.
 
     Each is one sign-in; newest first.
     """
-    return paginate(sessions_of(current_user_id(), utc_now()), query, key=Session.id)
+    return paginate(sessions_of(current_user_id(), utc_now()), parameters, key=Session.id)
 
 
 @tokens.delete("/tokens/current")
 @token_required
 @returns(headers=("Set-Cookie",))
-def delete_current_token() -> Any:
+def delete_current_token() -> tuple[None, dict[str, str]]:
     """Sign out.
 
     Ends this session: its access and refresh tokens become invalid at once. A token cookie is removed.
@@ -138,13 +141,13 @@ def delete_token(token_id: int) -> None:
     db.session.commit()
 
 
-def _token_pair(session: Session, *, in_cookie: bool) -> tuple[dict[str, Any], dict[str, str]]:
+def _token_pair(session: Session, *, in_cookie: bool) -> TokenPair:
     """Return a session's tokens, which are the same until it is refreshed, and headers."""
     life: int = current_app.config["ACCESS_TOKEN_SECONDS"]
     expires_at = int(session.refreshed_at.timestamp()) + life
     access_token = signed(ACCESS_TOKEN, [session.id, session.origin, expires_at, session.user_id])
     refresh_token = signed(REFRESH_TOKEN, [session.id, session.origin, session.generation])
-    pair = {
+    pair: dict[str, object] = {
         "access_token": access_token,
         "refresh_token": None if in_cookie else refresh_token,
         "token_type": "Bearer",

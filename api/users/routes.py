@@ -23,7 +23,7 @@ from api.mail.kinds import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET
 from api.mail.tokens import revoke_tokens
 from api.models import Session, User
 from api.rate_limiting import rate_limited
-from api.rendering import first_or_404, page_of, paginate
+from api.rendering import Page, Row, first_or_404, page_of, paginate
 from api.users.queries import (
     all_users,
     ids_of_posts_around,
@@ -53,7 +53,7 @@ account_schema = AccountSchema()
 @accepts(UserCreateSchema())
 @returns(account_schema, 201, links=("createToken", "getUser"))
 @fails(409)
-def create_user(fields: dict[str, Any]) -> Any:
+def create_user(fields: dict[str, Any]) -> tuple[User, dict[str, str]]:
     """Register.
 
     Then sign in with `POST /tokens`. If another user has the username or the email address, regardless of
@@ -73,20 +73,22 @@ def create_user(fields: dict[str, Any]) -> Any:
 @token_optional
 @accepts(UserQuery(), location="query")
 @returns(page_of(UserSchema))
-def list_users(query: dict[str, Any]) -> Any:
+def list_users(parameters: dict[str, Any]) -> Page:
     """List users.
 
     Newest first; with `q`, sorted by username. Public; a token is needed only for `expand=viewer`.
     """
-    if "q" in query:
-        return paginate(users_with_prefix(query["q"]), query, key=User.folded_username, ascending=True)
-    return paginate(all_users(), query, key=User.id)
+    if "q" in parameters:
+        return paginate(
+            users_with_prefix(parameters["q"]), parameters, key=User.folded_username, ascending=True
+        )
+    return paginate(all_users(), parameters, key=User.id)
 
 
 @users.get("/users/<username:username>")
 @token_optional
 @returns(UserSchema())
-def get_user(username: str) -> Any:
+def get_user(username: str) -> Row:
     """Get a user's public profile.
 
     The username is case-insensitive. Public; a token is needed only for `expand=viewer`.
@@ -97,7 +99,7 @@ def get_user(username: str) -> Any:
 @users.get("/me")
 @token_required
 @returns(account_schema)
-def get_account() -> Any:
+def get_account() -> User:
     """Get your account.
 
     Your profile, with the members that only you can see.
@@ -111,7 +113,7 @@ def get_account() -> Any:
 @accepts(AccountUpdateSchema())
 @returns(account_schema)
 @fails(403, 409, 412)
-def update_account(changes: dict[str, Any]) -> Any:
+def update_account(changes: dict[str, Any]) -> User:
     """Edit your account.
 
     Members that are not sent stay unchanged. Changing the email address requires `current_password`. The new

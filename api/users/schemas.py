@@ -59,13 +59,12 @@ class Username(TrimmedText):
         "example": "ann",
     }
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        name = super()._deserialize(value, *args, **kwargs)
-        if not re.fullmatch(str(Username.METADATA["pattern"]), name):
+    def _value_of(self, text: str) -> str:
+        if not re.fullmatch(str(Username.METADATA["pattern"]), text):
             raise invalid("wrong_format", "Only A to Z, digits, _ . and -, and a letter first.")
-        if len(name) < Username.METADATA["minLength"]:
+        if len(text) < Username.METADATA["minLength"]:
             raise invalid("too_short", "Shorter than minimum length 3.")
-        return name
+        return text
 
 
 class NewUsername(Username):
@@ -79,8 +78,8 @@ class NewUsername(Username):
         "pattern": "^[A-Za-z]([_.-]?[A-Za-z0-9])*$",
     }
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        name = super()._deserialize(value, *args, **kwargs)
+    def _value_of(self, text: str) -> str:
+        name = super()._value_of(text)
         ensure_good_username(name)
         return name
 
@@ -102,8 +101,7 @@ class Email(TrimmedText):
         "example": "ann@example.com",
     }
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, *args, **kwargs)
+    def _value_of(self, text: str) -> str:
         address = normalized_email(text)
         if address is None:
             raise invalid("wrong_format", "This is not an email address.")
@@ -115,8 +113,8 @@ class NewEmail(Email):
 
     METADATA = {**Email.METADATA, "description": f"{Email.METADATA['description']} {TRIMMED}"}
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        email = super()._deserialize(value, *args, **kwargs)
+    def _value_of(self, text: str) -> str:
+        email = super()._value_of(text)
         ensure_allowed_domain(email)
         return email
 
@@ -155,13 +153,12 @@ class NewPassword(Password):
         "example": "7 blue bicycles",
     }
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        password = super()._deserialize(value, *args, **kwargs)
-        if len(password) < LENGTH_MINIMUM:
+    def _value_of(self, text: str) -> str:
+        if len(text) < LENGTH_MINIMUM:
             raise invalid("too_short", f"Shorter than minimum length {LENGTH_MINIMUM}.")
-        if is_common(password):
+        if is_common(text):
             raise invalid("too_common", "This is one of the most common passwords.")
-        return password
+        return text
 
 
 def ensure_no_name(password: str, username: str, email: str, member: str) -> None:
@@ -283,7 +280,7 @@ class UserCreateSchema(BaseSchema):
     about = auto_field(field_class=MultilineText, blank=True, required=False, metadata=ABOUT)
 
     @validates_schema
-    def _check_password(self, fields: Mapping[str, str], **_kwargs: Any) -> None:
+    def _check_password(self, fields: Mapping[str, str], **_kwargs: object) -> None:
         ensure_no_name(fields["password"], fields["username"], fields["email"], "password")
 
 
@@ -312,12 +309,12 @@ class AccountUpdateSchema(BaseSchema):
         try:
             (ensure_good_username if data_key == "username" else ensure_allowed_domain)(value)
         except ValidationError:
-            # The rules may be younger than the account.
+            # The account may be older than the rule.
             if folded(value) != getattr(current_user(), f"folded_{data_key}"):
                 raise
 
     @validates_schema
-    def _check_email(self, fields: Mapping[str, str], **_kwargs: Any) -> None:
+    def _check_email(self, fields: Mapping[str, str], **_kwargs: object) -> None:
         if "email" in fields and "current_password" not in fields:
             raise invalid("required", "Required to change the email address.", "current_password")
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPMethod
 from time import perf_counter
-from typing import Any
 
 import orjson
 from flask import Flask, Response, has_request_context
@@ -38,7 +37,7 @@ class JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
         time = datetime.fromtimestamp(record.created, UTC)
-        members: dict[str, Any] | None = getattr(record, "members", None)
+        members: dict[str, object] | None = getattr(record, "members", None)
         if members:
             return orjson.dumps({"time": time, **members}, option=orjson.OPT_UTC_Z).decode()
         line = {

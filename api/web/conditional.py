@@ -2,7 +2,6 @@
 
 import re
 from hashlib import blake2b
-from typing import Any
 
 from flask import current_app
 from marshmallow import Schema
@@ -43,7 +42,7 @@ def ensure_unchanged(row: object, schema: Schema) -> None:
     tags = _tags("If-Match")
     if tags is None or "*" in tags:
         return
-    etag: Any = schema.fields["etag"].serialize("etag", row)
+    etag: str = schema.fields["etag"].serialize("etag", row)
     if f'"{etag}"' not in tags:
         raise Problem("precondition_failed", headers={"ETag": f'"{etag}"'}, etag=etag)
 

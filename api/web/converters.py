@@ -1,7 +1,5 @@
 """Converters for parts of paths. Other values are unknown URLs: 404, without a query."""
 
-from typing import Any
-
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter
 
@@ -22,7 +20,7 @@ class IdConverter(BaseConverter):
             raise NotFound  # After a ValidationError Werkzeug would return 405 for PATCH and DELETE.
         return number
 
-    def describe(self, name: str) -> dict[str, Any]:
+    def describe(self, name: str) -> dict[str, object]:
         """Return the parameter object of OpenAPI."""
         return {
             "description": f"Id of the {name.removesuffix('_id')}.",
@@ -40,7 +38,7 @@ class UsernameConverter(BaseConverter):
         """Return the username in lower case."""
         return folded(value)
 
-    def describe(self, _name: str) -> dict[str, Any]:
+    def describe(self, _name: str) -> dict[str, object]:
         """Return the parameter object of OpenAPI."""
         return {
             "description": "Username, case-insensitive.",

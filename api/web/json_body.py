@@ -1,7 +1,6 @@
 """Reads request bodies under a size limit, and parses strict JSON."""
 
 import json
-from typing import Any
 
 import orjson
 from flask import Flask
@@ -12,7 +11,6 @@ from api.web.wrappers import current_request
 
 SIZE_MAXIMUM = 64 * 1024
 MEMBERS_MAXIMUM = 32
-METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
 
 
@@ -28,7 +26,7 @@ def _read() -> None:
     long.
     """
     request = current_request()
-    if request.method in METHODS_WITHOUT_BODY:
+    if request.is_safe:
         return
     if (request.content_length or 0) > SIZE_MAXIMUM:
         raise Problem("body_too_large")
@@ -45,7 +43,7 @@ def _read() -> None:
     request.body = body
 
 
-def json_object() -> dict[str, Any]:
+def json_object() -> dict[str, object]:
     """Return the body: one JSON object without duplicate names (RFC 8259, RFC 7493)."""
     request = current_request()
     charset = request.mimetype_params.get("charset", "utf-8")
@@ -64,7 +62,7 @@ def json_object() -> dict[str, Any]:
     return parsed  # type: ignore[no-any-return]
 
 
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) < len(pairs) or len(pairs) > MEMBERS_MAXIMUM:
         raise ValueError

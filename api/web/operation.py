@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from marshmallow import Schema
+
 View = Callable[..., Any]
 
 
@@ -14,10 +16,10 @@ class Operation:
     security: str | None = None
     # Whether anonymous callers are allowed as well.
     security_is_optional: bool = False
-    # Instances of BaseSchema, and the field of the parameter `expand`. Typed as Any, because this package
+    query: Schema | None = None
+    body: Schema | None = None
+    # An instance of BaseSchema, and the field of the parameter `expand`. Typed as Any, because this package
     # must not import theirs.
-    query: Any = None
-    body: Any = None
     response: Any = None
     expand: Any = None
     is_idempotent: bool = False

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # Phrases that RFC 9110 changed; Python has them since 3.13.
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -30,7 +30,7 @@ class ProblemType(NamedTuple):
         """The name of the status."""
         return phrase(self.status)
 
-    def document(self, request_id: str, base: str = "") -> dict[str, Any]:
+    def document(self, request_id: str, base: str = "") -> dict[str, object]:
         """Return the members that every problem document of this type has."""
         return {
             "type": self.uri(base),

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): the module creates every error response."""
+"""Problem documents (RFC 9457). Every error response is created here."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -142,19 +142,16 @@ def _integrity_error(error: IntegrityError) -> Response:
 
 
 def _database_error(error: Exception) -> Response:
-    """Return 503, or 500 if retrying cannot help: SQLite reports a missing table as an OperationalError.
-
-    A file that is no database is a DatabaseError.
-    """
+    """Return 503, or 500 if a retry would fail too: SQLite reports a missing table as an OperationalError."""
     is_mistake = isinstance(error, ProgrammingError | NotSupportedError)
     if is_mistake or re.match("no such (table|column)", str(getattr(error, "orig", ""))):
         return _unexpected(error)
-    current_app.logger.warning("%s: database unavailable: %r", current_request().id, error)
+    current_app.logger.warning("Database unavailable: %r", error)
     return unavailable().response()
 
 
 def _unexpected(error: Exception) -> Response:
-    current_app.logger.error("%s: unhandled exception", current_request().id, exc_info=error)
+    current_app.logger.error("Unhandled exception", exc_info=error)
     return Problem("internal_error").response()
 
 

@@ -79,7 +79,7 @@ class TrustedProxies:
     def _address(self, environ: "WSGIEnvironment", elements: list[dict[str, str]]) -> str:
         """Return the caller's IP address, that of the proxy if no header has it, or "" if it is unknown.
 
-        A client can send the header that the proxies do not. It is unknown unless both say the same.
+        A client can send the header that the proxies do not send. The address is unknown if the two differ.
         """
         proxy = environ.get("REMOTE_ADDR", "")
         addresses = set()

@@ -1,7 +1,7 @@
 """The application, request and response classes: everything that overrides Flask and Werkzeug is here.
 
-`python -m benchmarks.overrides` measures what each override saves; tests/web/test_wrappers.py holds that the
-responses are the same without them.
+`python -m benchmarks.overrides` measures what each override saves; tests/web/test_wrappers.py tests that
+the responses are the same without them.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from random import getrandbits
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface
@@ -18,6 +18,9 @@ from werkzeug.routing import MapAdapter
 
 from api.db.transactions import SAFE_METHODS
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 DEFAULT_HEADERS = (
     ("Cache-Control", "no-store"),
@@ -25,8 +28,6 @@ DEFAULT_HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 )
-
-
 STATUSES_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 STATUSES_WITH_BODY = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
 
@@ -37,8 +38,8 @@ class ApiRequest(Request):
     # The `Authorization` header; None if it cannot be parsed (Werkzeug raises if it is not ASCII).
     authorization: Authorization | None = None
 
-    def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(environ, *args, **kwargs)
+    def __init__(self, environ: "WSGIEnvironment") -> None:
+        super().__init__(environ)
         self.began = perf_counter()
         # The id from the caller or a proxy, or else a new one.
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
@@ -75,7 +76,7 @@ class ApiResponse(Response):
     default_mimetype = None
 
     def get_wsgi_response(
-        self, environ: dict[str, Any]
+        self, environ: "WSGIEnvironment"
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """Return the body, the status, and the headers with the default ones."""
         body, status, headers = super().get_wsgi_response(environ)
@@ -84,10 +85,10 @@ class ApiResponse(Response):
         headers.append(("X-Request-Id", current_request().id))
         return body, status, headers
 
-    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
         """Return the headers. Werkzeug copies them, to correct `Location` and those of a 204.
 
-        A body that has been made, or none, needs no correction, and `Location` is relative as it should be.
+        A complete body, or none, needs no correction, and `Location` stays relative.
         """
         is_complete = self.status_code in (STATUSES_WITH_BODY if self.response else STATUSES_WITHOUT_BODY)
         return self.headers if is_complete else super().get_wsgi_headers(environ)

@@ -42,7 +42,7 @@ def _move(old_table: str, old_column: str, table: str, column: str) -> None:
         sa.UniqueConstraint("token_hash", name=op.f(f"uq_{table}_token_hash")),
     )
     op.execute(
-        f"INSERT INTO {table} (email, kind, user_id, token_hash, {column})"  # noqa: S608 -- constants.
+        f"INSERT INTO {table} (email, kind, user_id, token_hash, {column})"
         f" SELECT email, kind, user_id, token_hash, {old_column} FROM {old_table}"
     )
     op.drop_table(old_table)

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.rate_limiting import limiter as limiter_module
 from api.web.problems import RETRY_AFTER_SECONDS
-from tests.support.concurrency import concurrently, during_request
+from tests.support.concurrency import EXECUTING, concurrently, during_request
 from tests.support.contract import PREFIX, ContractClient
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.mailbox import Mailbox
@@ -414,7 +414,7 @@ class TestSignIn:
         app = limited(RATE_LIMIT_SIGN_IN_FAILURES="1/year")
         twins: list[TestResponse] = []
 
-        with during_request(app, lambda: twins.append(sign_in(app, "ann"))):
+        with during_request(app, lambda: twins.append(sign_in(app, "ann")), EXECUTING):
             first = sign_in(app, "ann")
         later, wrong, after_that = sign_in(app, "ann"), sign_in(app, "ann", "a guess"), sign_in(app, "ann")
 

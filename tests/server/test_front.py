@@ -325,7 +325,7 @@ def test_reads_have_a_lane_for_each_operation_and_one_for_all_other_paths(migrat
 @pytest.mark.parametrize(
     ("settings", "methods"),
     [
-        ({}, {"GET", "HEAD"}),
+        ({}, {"GET", "HEAD", "OPTIONS"}),
         ({"RATELIMIT_STORAGE_URL": "redis://localhost"}, set()),
         ({"DATABASE_URL": "postgresql://localhost/a"}, set()),
     ],

@@ -20,9 +20,12 @@ TRANSACTION_BEGINNING = "begin"
 TRANSACTION_BEGUN = "after_begin"
 TRANSACTION_ENDED = "after_transaction_end"
 COMMITTING = "commit"
+# The session executes a statement: if it is the first one, before the transaction begins.
+EXECUTING = "do_orm_execute"
 # A connection returns to the pool. This also happens after a statement in autocommit, such as the token
 # check.
 CONNECTION_RETURNED = "checkin"
+SESSION_EVENTS = {TRANSACTION_BEGUN, TRANSACTION_ENDED, EXECUTING}
 
 
 def concurrently(*calls: Callable[[], Result]) -> list[Result]:
@@ -48,7 +51,7 @@ def during_request(app: Flask, action: Callable[[], object], when: str = TRANSAC
             Context().run(pending.pop())
 
     with app.app_context():
-        target = db.session.session_factory if when in {TRANSACTION_BEGUN, TRANSACTION_ENDED} else db.engine
+        target = db.session.session_factory if when in SESSION_EVENTS else db.engine
     event.listen(target, when, act, insert=when == TRANSACTION_BEGINNING)  # Before BEGIN is sent.
     try:
         yield

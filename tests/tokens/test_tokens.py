@@ -20,7 +20,7 @@ from api.db import db, utc_now
 from api.models import Session, User
 from api.models.session import USES_MAXIMUM
 from api.tokens.routes import REFRESH_TOKEN
-from tests.support.concurrency import concurrently, during_request
+from tests.support.concurrency import EXECUTING, concurrently, during_request
 from tests.support.contract import ContractClient
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.users.test_users import SURROUNDINGS, change_password
@@ -394,7 +394,7 @@ class TestCreateToken:
         ann = make.user("ann")
         outdate_password(app, ann)
 
-        with during_request(app, partial(sign_in, ContractClient(app), "ann")):
+        with during_request(app, partial(sign_in, ContractClient(app), "ann"), EXECUTING):
             response = sign_in(client, "ann")
 
         assert response.status_code == 200
@@ -404,8 +404,9 @@ class TestCreateToken:
         self, app: Flask, client: ContractClient, make: Factory
     ) -> None:
         ann = make.user("ann")
+        elsewhere = partial(change_password, ContractClient(app), ann.signed_in)
 
-        with during_request(app, partial(change_password, ContractClient(app), ann.signed_in)):
+        with during_request(app, elsewhere, EXECUTING):
             response = sign_in(client, "ann")
 
         assert response.status_code == 401
@@ -419,7 +420,7 @@ class TestCreateToken:
             ContractClient(app).delete, "/me", json={"password": PASSWORD}, headers=ann.signed_in
         )
 
-        with during_request(app, elsewhere):
+        with during_request(app, elsewhere, EXECUTING):
             response = sign_in(client, "ann")
 
         assert response.status_code == 401
