@@ -101,7 +101,7 @@ class TrimmedText(Text):
     Some control characters are white space.
     """
 
-    REMOVED = r"[\t-\r\x1c-\x1f\x85]*"
+    REMOVED = r"[\t-\r\x85]*"
 
     def _prepare(self, text: str) -> str:
         return trimmed(text)

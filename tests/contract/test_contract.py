@@ -381,7 +381,8 @@ def test_headers_are_refused_if_they_do_not_fit_the_pattern(
 
 
 @pytest.mark.parametrize(
-    "value", ["a", "a\tb", "a\x00b", "a\x1db", "a\x85b", "a\rb", "\x0ba", "a\x85", "\x00a", " ", "\x1c"]
+    "value",
+    ["a", "a\tb", "a\x00b", "a\x1db", "a\x85b", "a\rb", "\x0ba", "\x1ca", "a\x85", "\x00a", " ", "\x1c"],
 )
 @pytest.mark.parametrize(
     ("path", "name"),
