@@ -4,6 +4,7 @@
 # make test-fast       without PostgreSQL and slow tests, in less than a minute
 # make test-reference  the fast tests of the resources, with the reference renderer
 # make bench           compare the speed of the service with that of other servers (about 15 minutes)
+# make contract        lint the contract, compare it with the last release, and the service with it (about 3 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
 PYTHON ?= python3
@@ -18,12 +19,17 @@ export FLASK_SKIP_DOTENV := 1
 SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
 	'w').write('import os; os.environ[\'FLASK_SKIP_DOTENV\'] = \'1\'')"
 BENCH := .venv-bench
+CONTRACT := .venv-contract
+CONTRACT_TOOLS := tests/contract/tools
+NODE_TOOLS := $(CONTRACT_TOOLS)/node_modules
+# How long `make contract` sends random requests, for each database.
+FUZZ_SECONDS ?= 120
 RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
 PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
-.PHONY: run demo test test-fast test-reference bench check format openapi lock clean
+.PHONY: run demo test test-fast test-reference bench contract check format openapi lock clean
 
 run: $(VENV)/run
 	@$(FLASK) db upgrade
@@ -43,6 +49,9 @@ test-reference: $(VENV)/test
 
 bench: $(BENCH)/installed
 	@$(BENCH)/bin/python -m benchmarks.bench
+
+contract: $(VENV)/test $(CONTRACT)/installed $(NODE_TOOLS)/installed
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest $(wildcard $(CONTRACT_TOOLS)/check_*.py)
 
 check: $(VENV)/test
 	$(BIN)/ruff check
@@ -67,9 +76,11 @@ lock: $(VENV)/test
 		pyproject.toml --extra test --output-file requirements-test.lock --upgrade
 	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
 		pyproject.toml --extra bench --output-file requirements-bench.lock --upgrade
+	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
+		--group contract --output-file requirements-contract.lock --upgrade
 
 clean:
-	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
+	rm -rf $(VENV) $(BENCH) $(CONTRACT) $(NODE_TOOLS) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
 
 $(VENV)/python:
 	@test -w . || { echo "Cannot write in this folder: $(CURDIR)"; exit 1; }
@@ -97,4 +108,15 @@ $(BENCH)/installed: requirements-bench.lock | $(VENV)/python
 	@$(BIN)/python -m venv $(BENCH)
 	@$(BENCH)/bin/python $(PIP_INSTALL) requirements-bench.lock
 	@$(BENCH)/bin/python $(PIP_CHECK)
+	@touch $@
+
+$(CONTRACT)/installed: requirements-contract.lock | $(VENV)/python
+	@echo "Installing what the checks of the contract need ..."
+	@$(BIN)/python -m venv $(CONTRACT)
+	@$(CONTRACT)/bin/python $(PIP_INSTALL) requirements-contract.lock
+	@$(CONTRACT)/bin/python $(PIP_CHECK)
+	@touch $@
+
+$(NODE_TOOLS)/installed: $(CONTRACT_TOOLS)/package-lock.json
+	@npm ci --prefix $(CONTRACT_TOOLS) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
