@@ -6,6 +6,7 @@
 # make clients         the tests of the TypeScript client; needs Node.js 20 or later
 # make sdks            generate SDKs in four languages, compile them, and use each (3 to 10 minutes)
 # make bench           compare the speed of the service with that of other servers (about 15 minutes)
+# make contract        lint the contract, compare it with the last release, and the service with it (about 3 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
 PYTHON ?= python3
@@ -19,14 +20,17 @@ export FLASK_SKIP_DOTENV := 1
 # Flask would read .env in this folder or above it, in UTF-8 only. api/config.py reads the one in this folder.
 SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
 	'w').write('import os; os.environ[\'FLASK_SKIP_DOTENV\'] = \'1\'')"
-BENCH := .venv-bench
-SDK_TOOLS := .venv-sdks
+CONTRACT_TOOLS := tests/contract/tools
+NODE_TOOLS := $(CONTRACT_TOOLS)/node_modules
+# How long `make contract` sends random requests, for each database.
+FUZZ_SECONDS ?= 120
 RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
+LOCK := $(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 --upgrade
 PIP_CHECK := -m pip check --quiet --disable-pip-version-check
 
-.PHONY: run demo test test-fast test-reference clients sdks bench check format openapi lock clean
+.PHONY: run demo test test-fast test-reference clients sdks bench contract check format openapi lock clean
 
 run: $(VENV)/run
 	@$(FLASK) db upgrade
@@ -48,11 +52,14 @@ clients: $(VENV)/run
 	cd clients/typescript && npm ci --no-audit --no-fund && npm test
 
 # SDKS="go java" chooses some of them.
-sdks: $(VENV)/test $(SDK_TOOLS)/installed
+sdks: $(VENV)/test $(VENV)-sdks/installed
 	@$(BIN)/python -m sdks.run $(SDKS)
 
-bench: $(BENCH)/installed
-	@$(BENCH)/bin/python -m benchmarks.bench
+bench: $(VENV)-bench/installed
+	@$(VENV)-bench/bin/python -m benchmarks.bench
+
+contract: $(VENV)/test $(VENV)-contract/installed $(NODE_TOOLS)/installed
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest $(wildcard $(CONTRACT_TOOLS)/check_*.py)
 
 check: $(VENV)/test
 	$(BIN)/ruff check
@@ -72,17 +79,14 @@ openapi: $(VENV)/run
 
 # The newest versions that pyproject.toml allows, for every platform, by hash.
 lock: $(VENV)/test
-	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
-		pyproject.toml --output-file requirements.lock --upgrade
-	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
-		pyproject.toml --extra test --output-file requirements-test.lock --upgrade
-	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
-		pyproject.toml --extra bench --output-file requirements-bench.lock --upgrade
-	$(BIN)/uv pip compile --quiet --universal --no-header --generate-hashes --python-version 3.11 \
-		sdks/requirements.txt --output-file sdks/requirements.lock --upgrade
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra test --output-file requirements-test.lock
+	$(LOCK) pyproject.toml --extra bench --output-file requirements-bench.lock
+	$(LOCK) --group contract --output-file requirements-contract.lock
+	$(LOCK) --group sdks --output-file requirements-sdks.lock
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(SDK_TOOLS) sdks/build clients/typescript/node_modules clients/typescript/dist \
+	rm -rf $(VENV) $(VENV)-* $(NODE_TOOLS) sdks/build clients/typescript/node_modules clients/typescript/dist \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
 
 $(VENV)/python:
@@ -106,16 +110,14 @@ $(VENV)/test: requirements-test.lock | $(VENV)/run
 	@$(BIN)/python $(PIP_CHECK)
 	@touch $@
 
-$(BENCH)/installed: requirements-bench.lock | $(VENV)/python
-	@echo "Installing what the comparisons need ..."
-	@$(BIN)/python -m venv $(BENCH)
-	@$(BENCH)/bin/python $(PIP_INSTALL) requirements-bench.lock
-	@$(BENCH)/bin/python $(PIP_CHECK)
+# The tools of `make bench`, `make contract` and `make sdks`.
+$(VENV)-%/installed: requirements-%.lock | $(VENV)/python
+	@echo "Installing the tools of make $* ..."
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) requirements-$*.lock
+	@$(@D)/bin/python $(PIP_CHECK)
 	@touch $@
 
-$(SDK_TOOLS)/installed: sdks/requirements.lock | $(VENV)/python
-	@echo "Installing the generators of SDKs ..."
-	@$(BIN)/python -m venv $(SDK_TOOLS)
-	@$(SDK_TOOLS)/bin/python $(PIP_INSTALL) sdks/requirements.lock
-	@$(SDK_TOOLS)/bin/python $(PIP_CHECK)
+$(NODE_TOOLS)/installed: $(CONTRACT_TOOLS)/package-lock.json
+	@npm ci --prefix $(CONTRACT_TOOLS) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

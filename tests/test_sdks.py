@@ -3,6 +3,7 @@
 import json
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_the_index_has_the_sdk(recipe: Recipe) -> None:
 def test_the_pages_have_the_versions_that_are_locked() -> None:
     package = json.loads((SOURCES / "typescript" / "package.json").read_text("utf-8"))
     pinned = {f"{name}@{version}" for name, version in package["devDependencies"].items()}
-    pinned |= set((SOURCES / "requirements.txt").read_text("utf-8").splitlines())
+    pinned |= set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]["sdks"])
     text = "\n".join("".join(blocks(page, "console")) for page in PAGES)
     named = set(re.findall(r"\S+(?:==|(?<=\w)@)\d[\d.]*", text))
 

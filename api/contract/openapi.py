@@ -16,8 +16,10 @@ from werkzeug.routing import Rule
 
 from api.contract.code_samples import code_samples
 from api.contract.deprecation import has_deprecations
+from api.contract.idempotency import KEY
 from api.contract.problem_schemas import ProblemSchema
 from api.rendering import PageQuery
+from api.web.conditional import CONDITION
 from api.web.operation import Operation, View, operation_of
 from api.web.problem_types import PROBLEM_TYPES, ProblemType, phrase
 
@@ -25,7 +27,7 @@ Json: TypeAlias = dict[str, Any]
 
 TITLE = "Microblog"
 VERSION = "0.1.0"
-# Where `make run` serves the API: the address in samples, unless the service knows its own.
+# Where `make run` serves the API: the address in samples and of the docs, unless the service knows its own.
 LOCAL_URL = "http://127.0.0.1:8000"
 SUMMARY = "Users, and the posts that they publish, reply to, like and follow."
 DESCRIPTION = """\
@@ -75,9 +77,11 @@ HEADERS = {
     "Set-Cookie": "The refresh token, if it is set as a cookie.",
     "ETag": "Changes whenever the representation does (RFC 9110, section 8.8.3). A proxy that compresses may "
     "mark it; the member `etag` stays as it is.",
+    "Idempotency-Replayed": "`true` if the request was processed before and this is the stored response.",
+}
+DEPRECATION_HEADERS = {
     "Deprecation": "When a part of the API that the request uses became deprecated (RFC 9745).",
     "Sunset": "When that part may be gone (RFC 8594).",
-    "Idempotency-Replayed": "`true` if the request was processed before and this is the stored response.",
 }
 # Without examples, which pages would fill in: a made-up value makes the request fail.
 REQUEST_HEADERS = {
@@ -101,6 +105,7 @@ PAGINATION = {
     "inputs": [{"name": "cursor", "in": "parameters", "type": "cursor"}],
     "outputs": {"nextCursor": "$.next_cursor", "results": "$.items"},
 }
+HEADER_PATTERNS = {"If-Match": CONDITION, "If-None-Match": CONDITION, "Idempotency-Key": KEY}
 ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
 IDEMPOTENCY = {"in_progress", "idempotency_key_reused"}
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -108,6 +113,7 @@ METHODS = ("get", "put", "post", "delete", "patch")
 
 def document(app: Flask, prefix: str, base: str = "") -> Json:
     """Return the OpenAPI document of the routes below a prefix, of a service whose URL is `base`."""
+    address = base or LOCAL_URL
     plugin: Any = MarshmallowPlugin(schema_name_resolver=_component_name)
     spec = APISpec(
         title=TITLE,
@@ -121,15 +127,15 @@ def document(app: Flask, prefix: str, base: str = "") -> Json:
         },
         externalDocs={
             "description": "Guides, and all operations to try.",
-            "url": f"{base}/docs" if base else "docs",
+            "url": f"{address}/docs",
         },
         servers=[{"url": base + prefix, "description": "This service."}],
         plugins=[plugin],
     )
     plugin.converter.add_attribute_function(_deprecated)
-    _add_components(spec)
-    address = base or LOCAL_URL
     views = [(rule, app.view_functions[rule.endpoint]) for rule in _rules(app, prefix)]
+    has_deprecated = any(has_deprecations(operation_of(view)) for _, view in views)
+    _add_components(spec, {**HEADERS, **(DEPRECATION_HEADERS if has_deprecated else {})})
     tags = {_tag(rule) for rule, _ in views}
     for name, blueprint in app.blueprints.items():
         if name in tags:
@@ -148,21 +154,20 @@ def document(app: Flask, prefix: str, base: str = "") -> Json:
     return {"openapi": "3.1.0", **spec.to_dict()}
 
 
-def _add_components(spec: APISpec) -> None:
+def _add_components(spec: APISpec, headers: Mapping[str, str]) -> None:
     """Add the parts that operations refer to."""
     for name, scheme in SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, scheme)
-    for name, description in HEADERS.items():
+    for name, description in headers.items():
         spec.components.header(name, {"description": description, "schema": {"type": "string"}})
     for name, description in REQUEST_HEADERS.items():
-        parameter = {"name": name, "required": False, "description": description}
-        spec.components.parameter(
-            name.replace("-", ""), "header", {**parameter, "schema": {"type": "string"}}
-        )
+        schema = {"type": "string", "pattern": HEADER_PATTERNS[name]}
+        parameter = {"name": name, "required": False, "description": description, "schema": schema}
+        spec.components.parameter(name.replace("-", ""), "header", parameter)
     for name, field in PAGE_PARAMETERS.items():
         spec.components.parameter(name.capitalize(), "query", _query_parameter(spec, name, field))
-    headers = {name: name for name in (*ALWAYS, "ETag")}
-    spec.components.response("NotModified", {"description": phrase(304), "headers": headers})
+    of_304 = {name: name for name in (*ALWAYS, "ETag")}
+    spec.components.response("NotModified", {"description": phrase(304), "headers": of_304})
     spec.components.response("Problem", _problem(405, 500, 503))
 
 

@@ -35,17 +35,15 @@ class BaseSchema(SQLAlchemySchema[Any]):
         return Schema.load(self, data, **kwargs)
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Add codes to the errors of a field and of its validators, and a pattern to non-blank text."""
+        """Add codes to the errors of a field and of its validators, and a pattern to text."""
         super().on_bind_field(field_name, field_obj)
         field_obj.error_messages = with_codes(field_obj.error_messages)
         for rule in field_obj.validators:
             if isinstance(rule, validate.Range):
                 rule.error = Message("out_of_range", "Must be from {min} to {max}.")
-        if self.unknown == RAISE and isinstance(field_obj, Text) and not field_obj.blank:
-            # The part of the rule that a pattern of all languages can say. Representations are not checked.
-            metadata = dict(field_obj.metadata)
-            metadata.setdefault("pattern", r"\S")
-            field_obj.metadata = metadata
+        if self.unknown == RAISE and isinstance(field_obj, Text):  # Representations are not checked.
+            pattern = field_obj.metadata.get("pattern", field_obj.pattern)
+            field_obj.metadata = {**field_obj.metadata, "pattern": pattern}
 
 
 class QuerySchema(BaseSchema):

@@ -47,6 +47,9 @@ class Text(fields.String):
     """
 
     METADATA: Mapping[str, Any] = {}
+    # For the contract: the control characters that are refused, and a pattern of those removed at the ends.
+    REFUSED = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
+    REMOVED = ""
 
     def __init__(self, *, blank: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -57,6 +60,13 @@ class Text(fields.String):
     def maximum(self) -> int:
         """The maximum length in code points. Every text field has one."""
         return min(rule.max for rule in self.validators if isinstance(rule, validate.Length) and rule.max)
+
+    @property
+    def pattern(self) -> str:
+        """The part of the rules that a pattern of all languages can say."""
+        allowed = f"[^{self.REFUSED}]*"
+        text = allowed if self.blank else rf"{allowed}[^{self.REFUSED}\s]{allowed}"
+        return f"^{self.REMOVED}{text}{self.REMOVED}$"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = self._prepare(super()._deserialize(value, *args, **kwargs))
@@ -83,12 +93,19 @@ class Text(fields.String):
 class MultilineText(Text):
     """Text of several lines. All line ends become LF, before the length is checked."""
 
+    REFUSED = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+
     def _prepare(self, text: str) -> str:
         return LINE_END.sub("\n", text)
 
 
 class TrimmedText(Text):
-    """Text that people type or paste, such as a name, without the white space around it."""
+    """Text that people type or paste, such as a name, without the white space around it.
+
+    Some control characters are white space.
+    """
+
+    REMOVED = r"[\t-\r\x85]*"
 
     def _prepare(self, text: str) -> str:
         return trimmed(text)

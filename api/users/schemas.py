@@ -54,7 +54,7 @@ class Username(TrimmedText):
 
     METADATA = {
         "description": f"Your present username, in any case, or a new one as at registration. {TRIMMED}",
-        "pattern": "^[A-Za-z][A-Za-z0-9_.-]*$",
+        "pattern": r"^[A-Za-z][A-Za-z0-9_.\-]*$",
         "minLength": 3,
         "example": "ann",
     }
@@ -75,7 +75,7 @@ class NewUsername(Username):
         "description": "3 to 64 ASCII letters and digits, beginning with a letter, with single `_`, `.` and "
         "`-` between them. Unique regardless of case. Some words are reserved, with or without punctuation. "
         f"{TRIMMED}",
-        "pattern": "^[A-Za-z]([_.-]?[A-Za-z0-9])*$",
+        "pattern": r"^[A-Za-z]([_.\-]?[A-Za-z0-9])*$",
     }
 
     def _value_of(self, text: str) -> str:

@@ -10,7 +10,8 @@ from api.web.problems import Problem, header_problem
 from api.web.wrappers import current_request
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
-LIST_OF_TAGS = re.compile(rf"(?:[ \t,]|{ENTITY_TAG}(?=[ \t]*(?:,|$)))+")
+# The values of `If-Match` and `If-None-Match`; elements of a list may be empty (RFC 9110, section 5.6.1.2).
+CONDITION = rf"^(?:\*|[ \t,]*{ENTITY_TAG}(?:[ \t]*,[ \t,]*{ENTITY_TAG})*[ \t,]*)$"
 # A proxy that compresses a response marks its tag: nginx as weak, Apache and Caddy with a suffix.
 MARKS = re.compile(r'^W/|(?:(?:--?|[:;])(?:x-)?(?:gzip|br|zstd|deflate)){1,3}(?="$)')
 
@@ -61,10 +62,6 @@ def _tags(header: str) -> set[str] | None:
     text = current_request().environ.get(f"HTTP_{header.upper().replace('-', '_')}")
     if text is None:
         return None
-    if text == "*":
-        return {text}
-    listed = re.findall(ENTITY_TAG, text) if LIST_OF_TAGS.fullmatch(text) else []
-    tags = {MARKS.sub("", tag) for tag in listed}
-    if not tags:
+    if not re.fullmatch(CONDITION, text):
         raise header_problem(header, "wrong_format", 'Must be * or tags in quotes: "abc", "def".')
-    return tags
+    return {MARKS.sub("", tag) for tag in re.findall(rf"\*|{ENTITY_TAG}", text)}

@@ -32,7 +32,7 @@ class IdConverter(BaseConverter):
 class UsernameConverter(BaseConverter):
     """A username, in any case; views receive it in lower case."""
 
-    regex = "[A-Za-z][A-Za-z0-9_.-]{2,63}"
+    regex = r"[A-Za-z][A-Za-z0-9_.\-]{2,63}"
 
     def to_python(self, value: str) -> str:
         """Return the username in lower case."""

@@ -10,7 +10,7 @@ from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.app import API_PREFIX
-from api.contract.openapi import REQUEST_HEADERS, as_yaml, document
+from api.contract.openapi import LOCAL_URL, REQUEST_HEADERS, as_yaml, document
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 from tests.operations import Caller, Operation, cases
 from tests.support.contract import (
@@ -80,6 +80,21 @@ def test_the_version_is_that_of_the_project() -> None:
     project = (CONTRACT_FILE.parent / "pyproject.toml").read_text("utf-8")
 
     assert f'\nversion = "{CONTRACT["info"]["version"]}"\n' in project
+
+
+def test_every_component_is_used() -> None:
+    used = {node["$ref"] for node in nodes(CONTRACT) if "$ref" in node}
+    schemes = {
+        name for _, _, operation in operations() for scheme in operation["security"] for name in scheme
+    }
+    used |= {f"#/components/securitySchemes/{name}" for name in schemes}
+
+    for kind, components in CONTRACT["components"].items():
+        assert {f"#/components/{kind}/{name}" for name in components} <= used
+
+
+def test_the_documentation_has_an_absolute_url() -> None:
+    assert CONTRACT["externalDocs"]["url"] == f"{LOCAL_URL}/docs"
 
 
 def test_openapi_yaml_has_no_anchors() -> None:
@@ -318,3 +333,80 @@ def test_no_name_is_taken_in_a_language_of_clients(language: str) -> None:
     names = set(SCHEMAS) | {operation["operationId"] for _, _, operation in operations()}
 
     assert not {name for name in names if name.casefold() in taken}
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        *(
+            (header, value)
+            for header in ("If-Match", "If-None-Match")
+            for value in (
+                "",
+                "*",
+                "*,",
+                "a",
+                '"a"',
+                'W/"a"',
+                '"\xff"',
+                ', "a" ,, W/"b" ,',
+                '"a" "b"',
+                '"a",*',
+                '"a',
+            )
+        ),
+        *(
+            ("Idempotency-Key", value)
+            for value in ("", "a", "a b", "a,b", '"a b"', "a" * 255, "a" * 256, '""', '"\\""', '"\\a"', '"a')
+        ),
+    ],
+)
+def test_headers_are_refused_if_they_do_not_fit_the_pattern(
+    client: ContractClient, make: Factory, header: str, value: str
+) -> None:
+    schema = CONTRACT["components"]["parameters"][header.replace("-", "")]["schema"]
+    ann = make.user("ann")
+    post_id = make.post(ann)
+    headers = {**ann.signed_in, header: value}
+
+    match header:
+        case "If-Match":
+            response = client.delete(f"/posts/{post_id}", headers=headers)
+        case "If-None-Match":
+            response = client.get(f"/posts/{post_id}", headers=headers)
+        case _:
+            response = client.post("/posts", json={"body": "Hello."}, headers=headers)
+
+    assert (response.status_code == 422) is bool(schema_errors(schema, value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a", "a\tb", "a\x00b", "a\x1db", "a\x85b", "a\rb", "\x0ba", "\x1ca", "a\x85", "\x00a", " ", "\x1c"],
+)
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/users", "q"), ("/posts", "q"), ("/posts", "mentions")],
+    ids=["trimmed", "text", "name"],
+)
+def test_parameters_are_refused_if_they_do_not_fit_the_pattern(
+    client: ContractClient, path: str, name: str, value: str
+) -> None:
+    [schema] = [
+        each["schema"]
+        for each in OPERATIONS_BY_ID[f"list{path[1:].title()}"]["parameters"]
+        if each["name"] == name
+    ]
+
+    response = client.get(path, query_string={name: value})
+
+    assert (response.status_code == 422) is bool(schema_errors(schema, value))
+
+
+@pytest.mark.parametrize("value", ["a", "a\nb", "a\r\nb", "a\rb", "a\x0bb", "a\x7fb", " \n", "a\u2028b"])
+def test_members_are_refused_if_they_do_not_fit_the_pattern(
+    client: ContractClient, make: Factory, value: str
+) -> None:
+    response = client.post("/posts", json={"body": value}, headers=make.user().signed_in)
+
+    assert (response.status_code == 422) is bool(schema_errors(SCHEMAS["PostCreate"], {"body": value}))
