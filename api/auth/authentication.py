@@ -144,11 +144,14 @@ def _id_with_password(name: str, password: str) -> int | None:
     password = unicodedata.normalize("NFC", password)
     if not passwords().verify(password_hash, password) or not user or not password_hash:
         return None
+    if user.suspended_at:
+        raise Problem("account_suspended")
     new_hash = password_hash
     if passwords().is_outdated(password_hash):
         new_hash = passwords().hash(password)
-    # Compare-and-swap on the hash; retries if the password changed meanwhile.
-    swap = update(User).where(User.id == user.id, User.password_hash == password_hash)
+    # Compare-and-swap on the hash; retries if the password changed or the user was suspended meanwhile.
+    is_same = User.password_hash == password_hash, User.suspended_at.is_(None)
+    swap = update(User).where(User.id == user.id, *is_same)
     swapped = cast("CursorResult[Any]", db.session.execute(swap.values(password_hash=new_hash)))
     if not swapped.rowcount:
         again: int | None = _id_with_password(name, password)
