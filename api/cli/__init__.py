@@ -11,6 +11,7 @@ from flask.cli import with_appcontext
 from sqlalchemy.exc import DBAPIError
 
 from api.auth import passwords
+from api.cli.backups import backup, restore
 from api.cli.checks import check as check_deployment
 from api.cli.database import on_migrated_database
 from api.cli.tokens import tokens
@@ -27,8 +28,10 @@ AMOUNT = click.IntRange(0, 10_000_000)
 
 def init_app(app: Flask, prefix: str) -> None:
     """Add the commands. Flask-SQLAlchemy adds `db` and the models to `flask shell`."""
+    app.cli.add_command(backup)
     app.cli.add_command(check_deployment)
     app.cli.add_command(rebuild_search)
+    app.cli.add_command(restore)
     app.cli.add_command(tokens)
     app.cli.add_command(users)
 
