@@ -113,7 +113,7 @@ def _hold_while_in_use(existing: sqlite3.Connection, database: Path) -> None:
     log = database.with_name(f"{database.name}-wal")
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        with _suppress_busy():
+        with suppress(sqlite3.OperationalError):
             existing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             existing.execute("BEGIN IMMEDIATE")
             if not log.stat().st_size:
@@ -123,16 +123,6 @@ def _hold_while_in_use(existing: sqlite3.Connection, database: Path) -> None:
             )  # Another process has written meanwhile, or still reads from the log.
         time.sleep(RETRY_SECONDS)
     raise BackupError(f"The database was locked for {WAIT_SECONDS} seconds.")
-
-
-@contextmanager
-def _suppress_busy() -> Iterator[None]:
-    """Suppress the error that another process has locked the database."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if not _is_busy(error):
-            raise
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

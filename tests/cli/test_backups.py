@@ -400,6 +400,15 @@ class TestRestore:
         post(client, ann, "Hello.")
         assert bodies(client) == ["Hello."]
 
+    def test_refuses_to_replace_a_database_whose_write_ahead_log_cannot_be_opened(
+        self, app: Flask, run: Run, backup: Path, file: Path
+    ) -> None:
+        close_connections(app)
+        file.with_name(f"{file.name}-wal").mkdir()
+
+        reason = "The database is not readable: unable to open database file."
+        assert run("restore", backup) == (1, f"Error: {reason}\n")
+
     def test_waits_for_no_other_process_that_replaces_the_database(
         self, app: Flask, run: Run, backup: Path, file: Path
     ) -> None:
