@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import limits
+import orjson
 from dotenv import dotenv_values
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import OneOf, Range, Regexp
@@ -48,7 +49,7 @@ def text(
     default: str,
     meaning: str,
     *validators: Callable[[str], object],
-    post_load: Callable[[str], str] | None = None,
+    post_load: Callable[[str], object] | None = None,
 ) -> fields.String:
     """Declare a setting that is text."""
     return fields.String(
@@ -129,6 +130,15 @@ def _normalize_domains(value: str) -> str:
     return ",".join(domains)
 
 
+def _secret_keys(value: str) -> list[str]:
+    """Parse a JSON list of secret keys."""
+    with suppress(ValueError):
+        keys = orjson.loads(value or "[]")
+        if isinstance(keys, list) and all(isinstance(key, str) and len(key) >= 32 for key in keys):
+            return keys
+    raise ValidationError('must be a JSON list of keys, each with at least 32 characters: ["former key"].')
+
+
 def _database_url(value: str) -> URL:
     """Parse a database URL, which may list several hosts as those of libpq do: `host1:5432,host2`."""
     listed = re.fullmatch(r"(\w+://(?:[^@]*@)?)([^/?@]*,[^/?@]*)([/?].*)?", value)
@@ -188,6 +198,12 @@ class SettingsSchema(Schema):
         "",
         "Signs tokens and cursors; at least 32 characters. In development, generated beside the database.",
         Regexp(r"(.{32,})?\Z", re.DOTALL, error="must have at least 32 characters."),
+    )
+    SECRET_KEY_FALLBACKS = text(
+        "",
+        "Other keys whose signatures are accepted, as a JSON list: former keys, while `SECRET_KEY` is being "
+        "replaced.",
+        post_load=_secret_keys,
     )
     PUBLIC_URL = text(
         "",

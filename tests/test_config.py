@@ -125,6 +125,10 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"RENDERER": "fast"}, "RENDERER must be one of:"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters."),
         ({"SECRET_KEY": "", "ENVIRONMENT": "production"}, "SECRET_KEY must be set in production."),
+        ({"SECRET_KEY_FALLBACKS": SECRET}, "SECRET_KEY_FALLBACKS must be a JSON list of keys, each with at"),
+        ({"SECRET_KEY_FALLBACKS": '"' + SECRET + '"'}, "SECRET_KEY_FALLBACKS must be a JSON list of keys"),
+        ({"SECRET_KEY_FALLBACKS": '["short"]'}, "SECRET_KEY_FALLBACKS must be a JSON list of keys"),
+        ({"SECRET_KEY_FALLBACKS": "[" * 5000}, "SECRET_KEY_FALLBACKS must be a JSON list of keys"),
         ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a database URL."),
         ({"DATABASE_URL": "postgresql://host:port/name"}, "DATABASE_URL is not a database URL."),
         ({"DATABASE_URL": "postgresql://one:5432,two:port/name"}, "DATABASE_URL is not a database URL."),
@@ -304,6 +308,21 @@ class TestStoragePrefix:
 
 
 class TestSecretKey:
+    @pytest.mark.parametrize(
+        ("written", "keys"),
+        [("", []), ("[]", []), (f'["{SECRET}", "{SECRET[1:]},"]', [SECRET, f"{SECRET[1:]},"])],
+    )
+    def test_can_have_fallbacks(self, written: str, keys: list[str]) -> None:
+        assert config_from(SECRET_KEY_FALLBACKS=written).SECRET_KEY_FALLBACKS == keys
+
+    def test_can_have_fallbacks_in_dotenv(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABASE_URL", "postgresql://host/name")
+        (tmp_path / ".env").write_text(
+            f"SECRET_KEY={SECRET}\nSECRET_KEY_FALLBACKS='[\"{SECRET}\"]'\n", "utf-8"
+        )
+
+        assert Config.from_environment(folder=tmp_path).SECRET_KEY_FALLBACKS == [SECRET]
+
     def test_is_generated_beside_the_database_and_readable_by_its_owner_only(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/new/x.db"
 

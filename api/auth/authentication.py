@@ -30,7 +30,7 @@ OWNER_OF_SESSION = select(Session.user_id).where(
     Session.expires_at > bindparam("now"),
 )
 
-ACCOUNT = select(User.id, User.password_hash)
+ACCOUNT = select(User.id, User.password_hash, User.suspended_at.is_not(None))
 ACCOUNT_BY_USERNAME = ACCOUNT.where(User.folded_username == bindparam("login"))
 ACCOUNT_BY_EMAIL = ACCOUNT.where(User.folded_email == bindparam("login"))
 
@@ -106,12 +106,12 @@ def folded_login(name: str) -> str:
     return folded(normalized_email(name) or name)
 
 
-def account_with_login(login: str) -> tuple[int | None, str | None]:
-    """Return the id and the password hash of the user with a username or email address, which is folded."""
+def account_with_login(login: str) -> tuple[int | None, str | None, bool]:
+    """Return the id and the password hash of the user with a folded login, and whether they are suspended."""
     if not _is_possible(login):
-        return None, None
+        return None, None, False
     rows = driver_rows(ACCOUNT_BY_EMAIL if "@" in login else ACCOUNT_BY_USERNAME, login=login)
-    return rows[0] if rows else (None, None)
+    return rows[0] if rows else (None, None, False)
 
 
 def _is_possible(login: str) -> bool:
@@ -137,15 +137,18 @@ def _id_with_password(name: str, password: str) -> int | None:
     # Flask-HTTPAuth parses Basic credentials under any scheme.
     if not _is_possible(login) or _scheme() != "basic":
         return None
-    user_id, password_hash = account_with_login(login)
+    user_id, password_hash, is_suspended = account_with_login(login)
     password = unicodedata.normalize("NFC", password)
     if not passwords().verify(password_hash, password) or not password_hash:
         return None
+    if is_suspended:
+        raise Problem("account_suspended")
     new_hash = password_hash
     if passwords().is_outdated(password_hash):
         new_hash = passwords().hash(password)
-    # Compare-and-swap on the hash; retries if the password changed meanwhile.
-    swap = update(User).where(User.id == user_id, User.password_hash == password_hash)
+    # Compare-and-swap on the hash; retries if the password changed or the user was suspended meanwhile.
+    is_same = User.password_hash == password_hash, User.suspended_at.is_(None)
+    swap = update(User).where(User.id == user_id, *is_same)
     swapped = cast("CursorResult[Any]", db.session.execute(swap.values(password_hash=new_hash)))
     if not swapped.rowcount:
         db.session.rollback()

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 
 import orjson
 from flask import Response, make_response
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from api.auth.signing import keyed_hash
+from api.auth.signing import keyed_hashes
 from api.db import database_name, db, utc_now
 from api.models import IdempotencyKey
 from api.web.operation import View, operation_of
@@ -54,26 +54,27 @@ def _once(respond: Callable[[], Response], model: type[db.Model]) -> Response:
         return response
     request = current_request()
     scope = [str(current_request().user_id), request.method, request.path, key]
-    hashed = keyed_hash("idempotency key", *scope)
-    # The fingerprint covers the key. The key is not stored, so a copy of the table cannot be used to guess
-    # the passwords in requests.
-    fingerprint = keyed_hash("request", *scope, request.query_string, request.body)
-    _ensure_alone(hashed)
-    stored = _stored(hashed)
+    # One hash and fingerprint for each accepted secret, any of which the first request may have been hashed
+    # with. The fingerprint covers the key. The key is not stored, so a copy of the table cannot be used to
+    # guess the passwords in requests.
+    hashes = keyed_hashes("idempotency key", *scope)
+    fingerprints = keyed_hashes("request", *scope, request.query_string, request.body)
+    _ensure_alone(hashes)
+    stored = _stored(hashes)
     if stored is None:
         try:
             response = respond()
-            _store(hashed, fingerprint, response)
+            _store(hashes[-1], fingerprints[-1], response)
             db.session.commit()
         except IntegrityError:
             # Either the changes violate a constraint, or a request with the same key was committed meanwhile.
             db.session.rollback()
-            stored = _stored(hashed)
+            stored = _stored(hashes)
             if stored is None:
                 raise
         else:
             return response
-    if stored.fingerprint != fingerprint:
+    if stored.fingerprint not in fingerprints:
         reused = InputError("header", HEADER, "reused", "Used for another request.")
         raise Problem("idempotency_key_reused", errors=[reused])
     if db.session.get(model, orjson.loads(stored.body)["id"]) is None:
@@ -93,25 +94,34 @@ def _key() -> str | None:
     return bare or re.sub(r"\\(.)", r"\1", quoted)
 
 
-def _ensure_alone(hashed: bytes) -> None:
-    """Raise 409 if a request with the same key is running. On SQLite, the write lock serializes them."""
+def _ensure_alone(hashes: list[bytes]) -> None:
+    """Raise 409 if a request with the same key is running. On SQLite, the write lock serializes them.
+
+    All hashes are locked, because another process may have the same secrets in another order.
+    """
     if database_name() == "postgresql":
-        lock = func.pg_try_advisory_xact_lock(int.from_bytes(hashed[:8], signed=True))
-        if not db.session.scalar(select(lock)):
-            raise Problem("in_progress", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        for hashed in sorted(hashes):
+            lock = func.pg_try_advisory_xact_lock(int.from_bytes(hashed[:8], signed=True))
+            if not db.session.scalar(select(lock)):
+                raise Problem("in_progress", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _stored(hashed: bytes) -> IdempotencyKey | None:
+def _stored(hashes: list[bytes]) -> IdempotencyKey | None:
     """Return the stored response for a key."""
     unexpired = select(IdempotencyKey).where(
-        IdempotencyKey.hashed == hashed, IdempotencyKey.created_at > utc_now() - LIFE
+        IdempotencyKey.hashed.in_(hashes), IdempotencyKey.created_at > utc_now() - LIFE
     )
     return db.session.scalar(unexpired)
 
 
+def is_expired(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a stored response is no longer returned."""
+    return IdempotencyKey.created_at <= now - LIFE
+
+
 def _store(hashed: bytes, fingerprint: bytes, response: Response) -> None:
     """Store a response, and delete some expired ones."""
-    is_old = IdempotencyKey.created_at <= utc_now() - LIFE
+    is_old = is_expired(utc_now())
     oldest = select(IdempotencyKey.hashed).where(is_old).order_by(IdempotencyKey.created_at)
     some = oldest.limit(PURGED_AT_ONCE).with_for_update(skip_locked=True)
     mine = IdempotencyKey.hashed == hashed

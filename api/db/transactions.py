@@ -8,7 +8,7 @@ beginning.
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 from flask import Flask, g, has_request_context, request
@@ -27,6 +27,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ROLLED_BACK = frozenset({"40001", "40P01"})
 # SQLSTATE of a write in a read-only transaction: on a standby, or if the database is set up as read-only.
 READ_ONLY = "25006"
+
+# SQLite has no queue for its write lock: a process that waits for it looks again after at most 100 ms.
+PAUSE_SECONDS = {"sqlite": 0.12, "postgresql": 0}
 
 # Key of `Connection.info`: whether a pooler may run each transaction of the connection in another session.
 IS_POOLED = "is_pooled"
@@ -86,6 +89,11 @@ def retry_rolled_back(view: View) -> View:
         return view(*args, **kwargs)
 
     return wrapper
+
+
+def yield_to_writers() -> None:
+    """Pause between two transactions of a command that runs many, so that requests can write."""
+    sleep(PAUSE_SECONDS[database_name()])
 
 
 def is_rolled_back(error: DBAPIError) -> bool:

@@ -1,6 +1,6 @@
 """Emails to users: stored together with their cause, and composed from the templates when they are sent."""
 
-from flask import Response, after_this_request, current_app, render_template
+from flask import Response, after_this_request, current_app, has_request_context, render_template
 from sqlalchemy import ScalarSelect, delete, select
 
 from api.db import FOR_NO_KEY_UPDATE, db, insert_or_update, utc_now
@@ -39,6 +39,8 @@ def send_email_to_account(kind: EmailKind, email: str) -> None:
 def _store(kind: EmailKind, email: str, user_id: int | ScalarSelect[int]) -> None:
     """Store an email. If it is waiting already, only its time is changed, so that no request adds a row."""
     insert_or_update(WaitingEmail, ["created_at", "user_id"], email=email, kind=kind.name, user_id=user_id)
+    if not has_request_context():
+        return  # A process of the service finds the email within `POLL_SECONDS`.
 
     @after_this_request
     def wake_mailer(response: Response) -> Response:

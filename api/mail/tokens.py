@@ -39,8 +39,7 @@ def issue_token(kind: EmailKind, user: User, email: str) -> str:
     redeems it.
     """
     now = utc_now()
-    expired = EmailToken.created_at <= now - TOKEN_LIFETIME
-    db.session.execute(delete(EmailToken).where(EmailToken.user_id == user.id, expired))
+    db.session.execute(delete(EmailToken).where(EmailToken.user_id == user.id, is_expired(now)))
     token = token_urlsafe(32)
     db.session.merge(
         EmailToken(
@@ -52,6 +51,11 @@ def issue_token(kind: EmailKind, user: User, email: str) -> str:
         )
     )
     return token
+
+
+def is_expired(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a token is expired."""
+    return EmailToken.created_at <= now - TOKEN_LIFETIME
 
 
 def last_sent_at(kind: EmailKind, email: str) -> datetime | None:

@@ -41,6 +41,8 @@ class User(db.Model):
     password_hash: Mapped[str] = mapped_column(String(255))
     about: Mapped[str] = mapped_column(String(280), default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # A suspended user cannot sign in.
+    suspended_at: Mapped[datetime | None]
     # Counters, maintained by triggers in the transaction that changes them.
     post_count: Mapped[int] = mapped_column(default=0, server_default="0")
     follower_count: Mapped[int] = mapped_column(default=0, server_default="0")

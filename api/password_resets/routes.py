@@ -1,7 +1,6 @@
 """Password resets: a new password for the user who receives the account's email."""
 
 from flask import Blueprint
-from sqlalchemy import delete
 
 from api.auth import passwords
 from api.contract.endpoint import accepts, fails, returns
@@ -9,9 +8,9 @@ from api.db import db
 from api.mail.emails import send_email_to_account
 from api.mail.kinds import PASSWORD_RESET
 from api.mail.tokens import ensure_token, redeem_token
-from api.models import Session
 from api.password_resets.schemas import PasswordResetCreateSchema, PasswordResetRedeemSchema
 from api.rate_limiting import rate_limited, reset_failures
+from api.users.accounts import end_sessions
 from api.users.schemas import ensure_no_name
 
 password_resets = Blueprint("password_resets", __name__)
@@ -50,6 +49,6 @@ def redeem_password_reset(fields: dict[str, str]) -> None:
     user = redeem_token(PASSWORD_RESET, token)
     ensure_no_name(new_password, user.username, user.email, "new_password")
     user.password_hash = password_hash
-    db.session.execute(delete(Session).where(Session.user_id == user.id))
+    end_sessions(user)
     db.session.commit()
     reset_failures(user)

@@ -1,22 +1,19 @@
 """Rebuilds what is derived from the text of existing posts: their words for the search and their entities."""
 
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import click
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from api.db import TSVector, database_name, db
+from api.db import TSVector, db
 from api.db.folding import folded
 from api.db.search_text import words_of
-from api.db.transactions import retry_rolled_back
+from api.db.transactions import retry_rolled_back, yield_to_writers
 from api.models import Entity, Post, User
 from api.posts.entities import entities_in
 
 BATCH = 100
-# SQLite has no queue for its write lock: a process that waits for it looks again after at most 100 ms.
-PAUSE_SECONDS = {"sqlite": 0.12, "postgresql": 0}
 
 new_words = bindparam("new_words", type_=TSVector())
 UPDATE_WORDS = (
@@ -48,7 +45,7 @@ def rebuild_posts() -> Rebuilt:
             after, rebuilt = _rebuild_batch(bar.pos, last_id)
             total = Rebuilt(*map(sum, zip(total, rebuilt, strict=True)))
             bar.update(after - bar.pos)
-            time.sleep(PAUSE_SECONDS[database_name()])
+            yield_to_writers()
     return total
 
 

@@ -162,7 +162,7 @@ def _account_named(name: str) -> str:
     Both are counted alike, so that the response does not reveal whether an account exists.
     """
     login = folded_login(name)
-    user_id, _ = account_with_login(login)
+    user_id, *_ = account_with_login(login)
     return sha256(login.encode()).hexdigest() if user_id is None else _account_key(user_id)
 
 

@@ -68,6 +68,12 @@ class Limiter:
         """Return whether a key is known."""
         return self._call(lambda strategy: strategy.storage.get(f"known {key}")) > 0
 
+    def ensure_reachable(self) -> bool:
+        """Return whether counts are shared in Redis. Raises StorageError if Redis refuses to count."""
+        if self._redis:
+            self._redis.storage.incr("check", 1)
+        return self._redis is not None
+
     def _call(self, operation: Callable[[SlidingWindowCounterRateLimiter], Result]) -> Result:
         """Run an operation in Redis or, while Redis is unreachable or not configured, in memory."""
         if self._redis and time.monotonic() >= self._redis_retry_at:

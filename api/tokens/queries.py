@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from api.models import Session
 from api.rendering import query
@@ -12,6 +12,11 @@ from api.rendering import query
 def sessions_of(user_id: int, now: datetime) -> Select[Session]:
     """Return a user's sessions that have not expired."""
     return select(Session).where(Session.user_id == user_id, Session.expires_at > now)
+
+
+def is_expired(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a session is expired."""
+    return Session.expires_at <= now
 
 
 def session_of(user_id: int, session_id: int) -> Select[Session]:

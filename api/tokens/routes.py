@@ -22,7 +22,7 @@ from api.db import FOR_NO_KEY_UPDATE, db, utc_now
 from api.models import Session
 from api.rate_limiting import rate_limited
 from api.rendering import Page, PageQuery, page_of, paginate
-from api.tokens.queries import session_of, sessions_of
+from api.tokens.queries import is_expired, session_of, sessions_of
 from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenQuery, TokenRefreshSchema
 from api.web.cors import ensure_own_origin
 from api.web.wrappers import current_request
@@ -49,12 +49,13 @@ def create_token(parameters: dict[str, bool]) -> TokenPair:
     around it are ignored. The response is a pair of tokens: send the access token with other requests; when
     it expires, exchange the refresh token for the next pair.
     With `cookie=true` the refresh token is set as a cookie instead, for pages whose origin is allowed.
+    The operator of the service can suspend an account; then the right password gets 403 `account_suspended`.
     """
     if parameters["cookie"]:
         ensure_own_origin()
     user_id = current_user_id()
     now = utc_now()
-    db.session.execute(delete(Session).where(Session.user_id == user_id, Session.expires_at <= now))
+    db.session.execute(delete(Session).where(Session.user_id == user_id, is_expired(now)))
     session = Session(
         user_id=user_id,
         user_agent=_user_agent(),

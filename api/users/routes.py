@@ -24,13 +24,8 @@ from api.mail.tokens import revoke_tokens
 from api.models import Session, User
 from api.rate_limiting import rate_limited
 from api.rendering import Page, Row, first_or_404, page_of, paginate
-from api.users.queries import (
-    all_users,
-    ids_of_posts_around,
-    ids_of_users_around,
-    user_named,
-    users_with_prefix,
-)
+from api.users.accounts import lock_rows_around, register
+from api.users.queries import all_users, user_named, users_with_prefix
 from api.users.schemas import (
     AccountDeleteSchema,
     AccountSchema,
@@ -61,11 +56,7 @@ def create_user(fields: dict[str, Any]) -> tuple[User, dict[str, str]]:
     `POST /email-verifications/redeem` is sent to the address; using it is optional.
     """
     db.session.commit()  # No transaction is open while the password is hashed.
-    password_hash = passwords().hash(fields.pop("password"))
-    user = User(password_hash=password_hash, **fields)
-    db.session.add(user)
-    db.session.flush()
-    send_email(EMAIL_VERIFICATION, user)
+    user = register(fields)
     return user, {"Location": url_for(".get_user", username=user.username)}
 
 
@@ -148,8 +139,7 @@ def delete_account(fields: dict[str, str]) -> None:
     Permanently, with all your posts, likes, follows and sessions.
     """
     ensure_password(fields["password"], "password")
-    db.session.execute(ids_of_posts_around(current_user_id()).with_for_update())
-    db.session.execute(ids_of_users_around(current_user_id()).with_for_update())
+    lock_rows_around(current_user_id())
     user = locked_user()
     ensure_unchanged(user, account_schema)
     db.session.delete(user)

@@ -99,6 +99,13 @@ PROBLEM_TYPES = {
             "Do not retry. Offer this action only on the caller's own posts.",
         ),
         (
+            "account_suspended",
+            403,
+            "The operator of the service has suspended this account.",
+            "Do not retry. Tell the user to write to the operator, who can restore the account. The response "
+            "is given only to the right password.",
+        ),
+        (
             "wrong_password",
             403,
             "This is not your current password.",

@@ -128,7 +128,13 @@ def _http_exception(error: HTTPException) -> Response:
 
 
 def _integrity_error(error: IntegrityError) -> Response:
-    """Return 409; after a unique violation, with the member that violates the constraint.
+    """Return 409; after a unique violation, with the member that violates the constraint."""
+    member = taken_member(error)
+    return (member_problem("already_taken", member) if member else Problem("conflict")).response()
+
+
+def taken_member(error: IntegrityError) -> str | None:
+    """Return the member that violates a unique constraint; None if another constraint is violated.
 
     PostgreSQL reports the constraint, uq_<table>_<column>; SQLite the column, <table>.<column>. For values
     that are unique regardless of case, it is the constraint of the folded column.
@@ -136,9 +142,7 @@ def _integrity_error(error: IntegrityError) -> Response:
     diagnosis = getattr(error.orig, "diag", None)
     violated = diagnosis.constraint_name if diagnosis else str(error.orig)
     taken = re.search(r"(?:\buq_[a-z]+_|UNIQUE.* [a-z]+\.)(?:folded_)?(\w+)$", violated or "")
-    if taken is None:
-        return Problem("conflict").response()
-    return member_problem("already_taken", taken[1]).response()
+    return taken[1] if taken else None
 
 
 def _database_error(error: Exception) -> Response:

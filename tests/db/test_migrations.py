@@ -540,3 +540,24 @@ def test_0009_goes_up_and_down_with_rows(empty_app: Flask) -> None:
     flask_migrate.downgrade(revision="0008")
 
     assert rows_of("sessions") == rows
+
+
+def test_0010_goes_up_and_down_with_rows(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0009")
+    for statement in INSERT_SESSION:
+        db.session.execute(text(statement), {"now": utc_now()})
+    db.session.commit()
+    names = "SELECT id, username, folded_username, folded_email, post_count, version FROM users"
+    before = rows_of("sessions"), db.session.execute(text(names)).all()
+    db.session.commit()
+
+    flask_migrate.upgrade(revision="0010")
+
+    assert db.session.scalars(text("SELECT suspended_at FROM users")).all() == [None]
+    db.session.execute(text("UPDATE users SET suspended_at = :now"), {"now": utc_now()})
+    db.session.commit()
+
+    flask_migrate.downgrade(revision="0009")
+
+    assert (rows_of("sessions"), db.session.execute(text(names)).all()) == before
+    db.session.commit()

@@ -2,53 +2,38 @@
 
 import secrets
 import unicodedata
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from flask import Flask, current_app
 from flask.cli import with_appcontext
-from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 
 from api.auth import passwords
+from api.cli.backups import backup, restore
+from api.cli.checks import check as check_deployment
+from api.cli.database import on_migrated_database
+from api.cli.tokens import tokens
+from api.cli.users import users
 from api.contract.openapi import as_yaml, document
-from api.db import db, migrate, utc_now
+from api.db import db, utc_now
 from api.db.engine import is_read_only
 from api.db.postgresql import UnsuitableDatabaseError
-from api.db.transactions import reason_of
 from api.models.counters import wrong_counters
 from api.posts.rebuilding import rebuild_posts
 
 AMOUNT = click.IntRange(0, 10_000_000)
 
 
-def on_migrated_database(command: Callable[..., None]) -> Callable[..., None]:
-    """Run a command on a migrated database, or end it with one line."""
-
-    @wraps(command)
-    def wrapper(*args: object, **kwargs: object) -> None:
-        try:
-            scripts = ScriptDirectory.from_config(migrate.get_config())
-            current = MigrationContext.configure(db.session.connection()).get_current_heads()
-            if set(current) != set(scripts.get_heads()):
-                raise click.ClickException("The database is not migrated. Run `flask db upgrade` first.")
-            command(*args, **kwargs)
-        except (DatabaseError, PoolTimeoutError) as error:
-            if isinstance(error, DataError | IntegrityError | ProgrammingError):
-                raise
-            raise click.ClickException(f"The database is not available: {reason_of(error)}") from None
-
-    return wrapper
-
-
 def init_app(app: Flask, prefix: str) -> None:
     """Add the commands. Flask-SQLAlchemy adds `db` and the models to `flask shell`."""
+    app.cli.add_command(backup)
+    app.cli.add_command(check_deployment)
     app.cli.add_command(rebuild_search)
+    app.cli.add_command(restore)
+    app.cli.add_command(tokens)
+    app.cli.add_command(users)
 
     @app.shell_context_processor
     def expire_on_commit() -> dict[str, object]:

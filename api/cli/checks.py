@@ -1,0 +1,92 @@
+"""`flask check`: whether what the service needs is there."""
+
+import smtplib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+from limits.errors import StorageError
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from api.cli.database import ensure_migrated
+from api.db import database_name, db
+from api.db.engine import is_read_only
+from api.db.transactions import reason_of
+from api.mail.smtp import connected
+
+
+@click.command("check")
+@with_appcontext
+def check() -> None:
+    """Check settings, database, migrations, mail server and Redis; fail if one of them fails.
+
+    Settings that are not valid end the command before, with one line for each mistake.
+    """
+    has_failed = False
+    for name, ensure in CHECKS.items():
+        try:
+            state, detail = "ok", ensure(current_app.config)
+        except click.ClickException as error:
+            has_failed, state, detail = True, "failed", error.message
+        click.echo(f"{name:<12}{state:<8}{detail}")
+    if has_failed:
+        raise click.exceptions.Exit(1)
+
+
+def _check_settings(config: Mapping[str, Any]) -> str:
+    return f"ENVIRONMENT={config['ENVIRONMENT']}"
+
+
+def _check_database(config: Mapping[str, Any]) -> str:
+    """Begin a transaction that could write."""
+    try:
+        if is_read_only():
+            raise click.ClickException("The database is read-only.")
+        db.session.connection()
+    except DBAPIError as error:
+        raise click.ClickException(reason_of(error)) from None
+    finally:
+        db.session.rollback()
+    return make_url(config["DATABASE_URL"]).render_as_string()
+
+
+def _check_migrations(_config: Mapping[str, Any]) -> str:
+    try:
+        return f"{database_name()} has revision {ensure_migrated()}"
+    except DBAPIError as error:
+        raise click.ClickException(reason_of(error)) from None
+    finally:
+        db.session.rollback()
+
+
+def _check_mail(config: Mapping[str, Any]) -> str:
+    """Connect to the mail server and sign in; send nothing."""
+    if not config["MAIL_URL"]:
+        return "MAIL_URL is not set: emails are printed."
+    try:
+        with connected(config["MAIL_URL"], config["MAIL_FROM"]):
+            return "The mail server accepts the connection."
+    except (smtplib.SMTPException, OSError) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise click.ClickException(reason.removesuffix(": ")) from None
+
+
+def _check_redis(config: Mapping[str, Any]) -> str:
+    try:
+        if current_app.extensions["rate_limits"].limiter.ensure_reachable():
+            return f"Keys begin with {config['RATELIMIT_STORAGE_PREFIX']}."
+    except StorageError as error:
+        raise click.ClickException(str(error.storage_error).partition("\n")[0]) from None
+    return "RATELIMIT_STORAGE_URL is not set: each worker process counts requests by itself."
+
+
+CHECKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "settings": _check_settings,
+    "database": _check_database,
+    "migrations": _check_migrations,
+    "mail": _check_mail,
+    "redis": _check_redis,
+}

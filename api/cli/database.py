@@ -1,0 +1,43 @@
+"""The state of the database, for commands that need it."""
+
+from collections.abc import Callable
+from functools import wraps
+
+import click
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from api.db import db, migrate
+from api.db.transactions import reason_of
+
+
+def revision_scripts() -> ScriptDirectory:
+    """Return the revisions of this version of the service."""
+    return ScriptDirectory.from_config(migrate.get_config())
+
+
+def ensure_migrated() -> str:
+    """Return the revision of the database. Raises ClickException if it is not the latest."""
+    current = MigrationContext.configure(db.session.connection()).get_current_heads()
+    db.session.commit()
+    if set(current) != set(revision_scripts().get_heads()):
+        raise click.ClickException("The database is not migrated. Run `flask db upgrade` first.")
+    return ", ".join(current)
+
+
+def on_migrated_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Run a command on a migrated database, or end it with one line."""
+
+    @wraps(command)
+    def wrapper(*args: object, **kwargs: object) -> None:
+        try:
+            ensure_migrated()
+            command(*args, **kwargs)
+        except (DatabaseError, PoolTimeoutError) as error:
+            if isinstance(error, DataError | IntegrityError | ProgrammingError):
+                raise
+            raise click.ClickException(f"The database is not available: {reason_of(error)}") from None
+
+    return wrapper
