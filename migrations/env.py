@@ -215,6 +215,6 @@ else:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in REFUSED:
                 raise SystemExit(f"Cannot migrate the database: {reason_of(error)}") from None
-            if is_busy(error) or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            if is_busy(error.orig) or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 raise SystemExit("Nothing was migrated: another session has locked the database.") from None
             raise

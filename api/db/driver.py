@@ -1,13 +1,13 @@
-"""Executes a SELECT with the database driver, without SQLAlchemy's Session and Connection.
+"""Executes statements with the database driver, without SQLAlchemy's Session and Connection.
 
-The token check and the SQL-JSON renderer use it.
+The token check, the SQL-JSON renderer and the writing of posts use it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Engine, PoolProxiedConnection, Select
+from sqlalchemy import Engine, Insert, PoolProxiedConnection, Select
 from sqlalchemy.exc import DBAPIError
 
 from api.db.extension import db
@@ -19,9 +19,9 @@ CUSTOM_PLAN = "custom_plan"
 
 
 class DriverStatement:
-    """A SELECT in the SQL of a dialect, with its bind parameters."""
+    """A SELECT or INSERT in the SQL of a dialect, with its bind parameters."""
 
-    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
+    def __init__(self, statement: Select[*tuple[Any, ...]] | Insert) -> None:
         dialect = db.engine.dialect
         compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
@@ -53,6 +53,14 @@ class DriverStatement:
             return self._execute(engine, pooled, values, begins=pooled.info.get(IS_POOLED, False))
         finally:
             pooled.close()
+
+    def insert(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Execute the INSERT for each row, in the session's transaction. Raises SQLAlchemy's DBAPIError."""
+        connection = db.session.connection()
+        pooled = connection.connection
+        with _DriverErrors(connection.engine, pooled, self.sql):
+            parameters = [self._parameters(row) for row in rows]
+            connection.dialect.do_executemany(pooled.cursor(), self.sql, parameters)
 
     def _execute(
         self,
@@ -87,13 +95,18 @@ class DriverStatement:
 
 
 @lru_cache(1_000)
-def _driver_statement(statement: Select[*tuple[Any, ...]], _dialect: str) -> DriverStatement:
+def _driver_statement(statement: Select[*tuple[Any, ...]] | Insert, _dialect: str) -> DriverStatement:
     return DriverStatement(statement)
 
 
 def driver_rows(statement: Select[*tuple[Any, ...]], **values: Any) -> Sequence[Any]:
     """Execute a SELECT that is a constant of its module; see `DriverStatement.rows`."""
     return _driver_statement(statement, db.engine.dialect.name).rows(values)
+
+
+def driver_insert(statement: Insert, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Execute an INSERT that is a constant of its module; the rows have all columns of its table."""
+    _driver_statement(statement, db.engine.dialect.name).insert(rows)
 
 
 class _DriverErrors:

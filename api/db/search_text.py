@@ -1,5 +1,6 @@
 """Splits and folds text for the full-text search, the same way on both databases."""
 
+import re
 import unicodedata
 from contextlib import suppress
 from functools import cache
@@ -17,6 +18,7 @@ UNSPACED = rf"[[{UNSPACED_CLASSES}]&&[\p{{L}}\p{{N}}]]"
 WORD = regex.compile(
     rf"{UNSPACED}\p{{M}}*|[[\p{{L}}\p{{N}}]--{UNSPACED}][[{LETTERS}]--{UNSPACED}]*", regex.VERSION1
 )
+ASCII_WORD = re.compile("[a-z0-9]+")  # As WORD, for folded text, in a tenth of the time.
 WORDS_MAXIMUM = 256  # PostgreSQL stores at most 256 positions of one word.
 TAG_MAXIMUM = 140
 # Signs that join the parts of a hashtag: optional medial characters of UAX #31, and those of Hebrew, Tibetan
@@ -91,7 +93,9 @@ def tag_of(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, folded; they contain only letters and digits."""
-    return WORD.findall(fold(text))[:WORDS_MAXIMUM]
+    folded = fold(text)
+    word = ASCII_WORD if folded.isascii() else WORD
+    return word.findall(folded)[:WORDS_MAXIMUM]
 
 
 def terms_of(query: str) -> list[Term]:

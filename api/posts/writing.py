@@ -8,8 +8,11 @@ from sqlalchemy import BigInteger, Select, String, bindparam, cast, delete, func
 from sqlalchemy.dialects.postgresql import JSONB
 
 from api.db import database_name, db, insert_row
+from api.db.driver import driver_insert, driver_rows
 from api.models import Entity, Post, User
 from api.posts.entities import entities_in, usernames_in
+
+INSERT_ENTITY = insert(Entity)
 
 
 def insert_post(user_id: int, body: str, **columns: Any) -> int:
@@ -31,8 +34,7 @@ def save_post(post: Post) -> None:
 
 def _insert_entities(post_id: int, body: str, user_ids: dict[str, int]) -> None:
     if entities := entities_in(body, user_ids):
-        rows = [{"post_id": post_id, **entity} for entity in entities]
-        db.session.connection().execute(insert(Entity), rows)
+        driver_insert(INSERT_ENTITY, [{"post_id": post_id, **entity} for entity in entities])
 
 
 def _lock_mentioned_users(author_id: int, body: str) -> dict[str, int]:
@@ -45,7 +47,8 @@ def _lock_mentioned_users(author_id: int, body: str) -> dict[str, int]:
     if not usernames:
         return {}
     values = {"author_id": author_id, "usernames": orjson.dumps(sorted(usernames)).decode()}
-    return dict(db.session.connection().execute(_lock_users(database_name()), values).all())
+    db.session.connection()  # Begins the transaction.
+    return dict(driver_rows(_lock_users(database_name()), **values))
 
 
 @cache

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, cast
 
@@ -227,7 +228,7 @@ class ETag(fields.String):
         members = {
             name: field.serialize(name, obj, get_value) for name, field in tagged_fields(schema).items()
         }
-        return digest(orjson.dumps(members)[1:-1])
+        return digest(orjson.dumps(members))
 
 
 def tagged_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
@@ -236,6 +237,7 @@ def tagged_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
     return {name: field for name, field in schema.dump_fields.items() if not isinstance(field, not_covered)}
 
 
+@lru_cache(1_000)  # Lists repeat the newest rows.
 def digest(content: bytes) -> str:
     """Return the first 96 bits of a text's SHA-256 in hexadecimal; the databases can compute it too."""
     return sha256(content).hexdigest()[:DIGEST_LENGTH]

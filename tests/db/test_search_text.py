@@ -127,6 +127,10 @@ class TestWordsOf:
     def test_returns_folded_words(self, text: str, words: str) -> None:
         assert words_of(text) == words.split()
 
+    @given(st.text(st.characters(max_codepoint=127)))
+    def test_words_of_ascii_text_are_the_same_beside_other_text(self, text: str) -> None:
+        assert words_of(f"{text} ж") == [*words_of(text), "ж"]
+
     @given(ANY_TEXT)
     @settings(deadline=None)
     def test_returns_only_letters_combining_marks_and_digits(self, text: str) -> None:

@@ -95,16 +95,24 @@ class CompiledQuery:
         statement = statement.with_only_columns(*columns, maintain_column_froms=True)
         self._statement = DriverStatement(statement)
         self._has_etag = compiled.has_etag
+        self._separator = b"," if compiled.has_others else b""
 
     def read(self, values: dict[str, Any]) -> list[Item]:
         """Execute the SELECT; return its rows as JSON."""
         return [self._item(*row) for row in self._statement.rows(values)]
 
-    def _item(self, covered: str, others: str, key: Any = None) -> Item:
+    def _item(self, covered: str | bytes, others: str | bytes, key: Any = None) -> Item:
+        json = _octets(covered)
         if not self._has_etag:
-            return Item(f"{{{covered}{others}}}".encode(), None, key)
-        etag = digest(covered.encode())
-        return Item(f'{{{covered},"etag":"{etag}"{others}}}'.encode(), etag, key)
+            return Item(json, None, key)
+        etag = digest(json)
+        json = b'%b,"etag":"%b"%b%b' % (json[:-1], etag.encode(), self._separator, _octets(others)[1:])
+        return Item(json, etag, key)
+
+
+def _octets(json: str | bytes) -> bytes:
+    """Return JSON as bytes, which only the driver of SQLite returns (see `CompiledSchema`)."""
+    return json if isinstance(json, bytes) else json.encode()
 
 
 def _register_digest(connection: Any, _record: object) -> None:
