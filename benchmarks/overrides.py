@@ -25,7 +25,6 @@ from api.web.wrappers import ApiResponse, Microblog
 
 ROUNDS, REQUESTS = 15, 300
 OVERRIDES: list[tuple[type, type, str]] = [
-    (Microblog, Flask, "ensure_sync"),
     (Microblog, Flask, "create_url_adapter"),
     (ApiResponse, Response, "get_wsgi_headers"),
 ]

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, cast
 
@@ -237,7 +236,6 @@ def tagged_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
     return {name: field for name, field in schema.dump_fields.items() if not isinstance(field, not_covered)}
 
 
-@lru_cache(1_000)  # Lists repeat the newest rows.
 def digest(content: bytes) -> str:
     """Return the first 96 bits of a text's SHA-256 in hexadecimal; the databases can compute it too."""
     return sha256(content).hexdigest()[:DIGEST_LENGTH]

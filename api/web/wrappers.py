@@ -108,10 +108,6 @@ class Microblog(Flask):
     response_class = ApiResponse
     session_interface = NoCookieSession()
 
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function. Flask's method inspects it, seven times in a request; none here is async."""
-        return func
-
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return the adapter that matches the request's path. Routes do not depend on the host.
 
