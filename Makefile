@@ -3,7 +3,7 @@
 # make test            all tests, on SQLite and on PostgreSQL
 # make test-fast       without PostgreSQL and slow tests, in less than a minute
 # make test-reference  the fast tests of the resources, with the reference renderer
-# make bench           compare the speed of the service with that of other servers (about 15 minutes)
+# make bench           compare the speed of the service with that of other servers (about 25 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
 PYTHON ?= python3
@@ -18,6 +18,7 @@ export FLASK_SKIP_DOTENV := 1
 SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
 	'w').write('import os; os.environ[\'FLASK_SKIP_DOTENV\'] = \'1\'')"
 BENCH := .venv-bench
+FASTIFY := benchmarks/compare/fastify
 RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
@@ -41,7 +42,7 @@ test-fast: $(VENV)/test
 test-reference: $(VENV)/test
 	RENDERER=reference $(BIN)/pytest --fast $(addprefix tests/,$(RESOURCES)) tests/rendering
 
-bench: $(BENCH)/installed
+bench: $(BENCH)/installed $(FASTIFY)/node_modules
 	@$(BENCH)/bin/python -m benchmarks.bench
 
 check: $(VENV)/test
@@ -98,3 +99,10 @@ $(BENCH)/installed: requirements-bench.lock | $(VENV)/python
 	@$(BENCH)/bin/python $(PIP_INSTALL) requirements-bench.lock
 	@$(BENCH)/bin/python $(PIP_CHECK)
 	@touch $@
+
+# Without Node, Fastify is left out. better-sqlite3 is compiled, with the headers beside Node, if npm finds no
+# binary of it.
+$(FASTIFY)/node_modules: $(FASTIFY)/package-lock.json
+	@! node --version >/dev/null 2>&1 || { echo "Installing Fastify ..."; \
+		npm_config_nodedir=$$(dirname $$(dirname $$(command -v node))) \
+		npm ci --prefix $(FASTIFY) --no-audit --no-fund --loglevel=error || rm -rf $@; }
