@@ -138,12 +138,19 @@ def _column(model: type[Any], path: str) -> Any:
 def _json(value: Any) -> ColumnElement[str]:
     """Return the expression of a value as JSON."""
     if database_name() == "postgresql":
-        return func.coalesce(func.to_json(value).cast(String), _constant("null"))
+        json = value if isinstance(value.type, Integer) else func.to_json(value)
+        # `format` takes values of all types.
+        return func.coalesce(json.cast(String), _constant("null")) if _is_nullable(value) else json
     if isinstance(value.type, Boolean):
         return case((value, _constant("true")), else_=_constant("false"))
     if isinstance(value.type, Integer):  # Cheaper than json_quote.
         return func.coalesce(value, _constant("null"), type_=String)
     return func.json_quote(value, type_=String)
+
+
+def _is_nullable(value: Any) -> bool:
+    """Whether a value can be null; columns know it."""
+    return getattr(value, "nullable", True)
 
 
 def _text(value: ColumnElement[datetime]) -> ColumnElement[str]:
