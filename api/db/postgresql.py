@@ -54,6 +54,10 @@ def listen(engine: Engine, timeout: int) -> None:
         "idle_in_transaction_session_timeout": f"{2 * timeout}s",
         # With the default of 4, PostgreSQL sorts whole lists instead of reading a page in index order.
         "random_page_cost": "1",
+        # Starting parallel workers or compiling a statement takes longer than reading a page. The estimated
+        # cost of a search is that of both its plans, of which it may need one.
+        "max_parallel_workers_per_gather": "0",
+        "jit": "off",
     }
     lock_timeout = {"lock_timeout": f"{timeout}s"}  # Of transactions.
     session = {
