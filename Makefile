@@ -5,7 +5,7 @@
 # make test-reference  the fast tests of the resources, with the reference renderer
 # make clients         the tests of the TypeScript client; needs Node.js 20 or later
 # make sdks            generate SDKs in four languages, compile them, and use each (3 to 10 minutes)
-# make bench           compare the speed of the service with that of other servers (about 15 minutes)
+# make bench           compare the speed of the service with that of other servers (about 25 minutes)
 # make contract        lint the contract, compare it with the last release, and the service with it (about 3 minutes)
 # make check           lint, types, imports, and whether openapi.yaml is current
 
@@ -24,6 +24,7 @@ CONTRACT_TOOLS := tests/contract/tools
 NODE_TOOLS := $(CONTRACT_TOOLS)/node_modules
 # How long `make contract` sends random requests, for each database.
 FUZZ_SECONDS ?= 120
+FASTIFY := benchmarks/compare/fastify
 RESOURCES := $(patsubst api/%/routes.py,%,$(wildcard api/*/routes.py))
 # A lock file lists everything: with --no-deps, exactly that is installed and no newer release.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement
@@ -55,7 +56,7 @@ clients: $(VENV)/run
 sdks: $(VENV)/test $(VENV)-sdks/installed
 	@$(BIN)/python -m sdks.run $(SDKS)
 
-bench: $(VENV)-bench/installed
+bench: $(VENV)-bench/installed $(FASTIFY)/node_modules
 	@$(VENV)-bench/bin/python -m benchmarks.bench
 
 contract: $(VENV)/test $(VENV)-contract/installed $(NODE_TOOLS)/installed
@@ -86,7 +87,7 @@ lock: $(VENV)/test
 	$(LOCK) --group sdks --output-file requirements-sdks.lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-* $(NODE_TOOLS) sdks/build clients/typescript/node_modules clients/typescript/dist \
+	rm -rf $(VENV) $(VENV)-* $(NODE_TOOLS) $(FASTIFY)/node_modules sdks/build clients/typescript/node_modules clients/typescript/dist \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
 
 $(VENV)/python:
@@ -121,3 +122,10 @@ $(VENV)-%/installed: requirements-%.lock | $(VENV)/python
 $(NODE_TOOLS)/installed: $(CONTRACT_TOOLS)/package-lock.json
 	@npm ci --prefix $(CONTRACT_TOOLS) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# Without Node, Fastify is left out. better-sqlite3 is compiled, with the headers beside Node, if npm finds no
+# binary of it.
+$(FASTIFY)/node_modules: $(FASTIFY)/package-lock.json
+	@! node --version >/dev/null 2>&1 || { echo "Installing Fastify ..."; \
+		npm_config_nodedir=$$(dirname $$(dirname $$(command -v node))) \
+		npm ci --prefix $(FASTIFY) --no-audit --no-fund --loglevel=error || rm -rf $@; }

@@ -35,6 +35,7 @@ from benchmarks.servers import (
     API_PREFIX,
     DATABASES,
     SECRET,
+    SERVE,
     Database,
     Response,
     Server,
@@ -46,33 +47,45 @@ from benchmarks.servers import (
 CONNECTIONS = 4
 OPEN_LOOP_CONNECTIONS = 32
 FLOOR, SERVICE, BASELINE = "floor", "Microblog", "baseline"
-SERVE = "flask serve"
+FASTAPI_IN_LOOP, FASTAPI_ASYNCPG, FASTIFY = "FastAPI in its loop", "FastAPI + asyncpg", "Fastify"
+GRANIAN = (
+    "python -m granian --interface wsgi --workers 1 --blocking-threads 1 --host 127.0.0.1 --port {port}"
+    " --log-level warning benchmarks.compare"
+)
+UVICORN = "python -m uvicorn --workers 1 --port {port} --no-access-log benchmarks.compare"
+GUNICORN = (
+    "python -m gunicorn --workers 1 --worker-class gthread --threads 8 --keep-alive 75"
+    " --bind 127.0.0.1:{port} benchmarks.compare"
+)
+FASTIFY_FOLDER = Path(__file__).parent / "compare" / "fastify"
 COMMANDS = {
-    FLOOR: (
-        "granian --interface wsgi --workers 1 --blocking-threads 1 --host 127.0.0.1 --port {port}"
-        " --log-level warning benchmarks.compare.floor:app"
-    ),
+    FLOOR: f"{GRANIAN}.floor:app",
     SERVICE: SERVE,
-    "FastAPI tuned": (
-        "uvicorn --workers 1 --port {port} --no-access-log benchmarks.compare.fastapi_tuned:app"
-    ),
-    "FastAPI + SQLModel": "uvicorn --workers 1 --port {port} benchmarks.compare.fastapi_sqlmodel:app",
-    "Django REST framework": (
-        "gunicorn --workers 1 --worker-class gthread --threads 8 --keep-alive 75"
-        " --bind 127.0.0.1:{port} benchmarks.compare.drf:application"
-    ),
+    FASTAPI_IN_LOOP: f"{UVICORN}.fastapi_in_loop:app",
+    FASTAPI_ASYNCPG: f"{UVICORN}.fastapi_asyncpg:app",
+    "Falcon": f"{GRANIAN}.falcon_orjson:app",
+    FASTIFY: f"node {FASTIFY_FOLDER}/server.js",
+    "FastAPI tuned": f"{UVICORN}.fastapi_tuned:app",
+    "FastAPI + SQLModel": f"{UVICORN}.fastapi_sqlmodel:app",
+    "Django REST framework": f"{GUNICORN}.drf:application",
 }
-ONLY_ON_SQLITE = {"FastAPI + SQLModel", "Django REST framework"}
+ONLY_ON = {
+    FASTAPI_ASYNCPG: "PostgreSQL",
+    **dict.fromkeys([FASTAPI_IN_LOOP, FASTIFY, "FastAPI + SQLModel", "Django REST framework"], "SQLite"),
+}
+# The strongest server in the same language, of which the service must not be far behind.
+RIVALS = {"SQLite": FASTAPI_IN_LOOP, "PostgreSQL": FASTAPI_ASYNCPG}
 PACKAGES = """
-    granian uvicorn gunicorn flask marshmallow sqlalchemy psycopg fastapi sqlmodel django djangorestframework
-    orjson
+    granian uvicorn gunicorn flask marshmallow sqlalchemy psycopg asyncpg falcon fastapi sqlmodel django
+    djangorestframework orjson
 """.split()
 NOTES = """
 Commits wait for the disk: `synchronous=FULL` on SQLite, the defaults on PostgreSQL.
 Tokens are signed, and a request with a token reads session and user in one statement.
 (In FastAPI's documentation a token is signed and names a user; in that of Django REST framework it is a row.)
 FastAPI + SQLModel loads relations eagerly, unlike its tutorial.
-The floor and FastAPI tuned force the feed to be read from the newest post on.
+All but Microblog and those two force the feed to be read from the newest post on.
+Fastify finds words, hashtags and mentions by simpler rules, and no URLs.
 Only Microblog rejects unknown parameters, signs cursors, limits rates, and writes an access log.
 """.strip()
 
@@ -175,16 +188,21 @@ def parse_options() -> Options:
     parser = argparse.ArgumentParser(description="Compare the service with other servers.")
     parser.add_argument("--quick", action="store_true", help="a trial of a minute; its figures mean little")
     parser.add_argument("--database", choices=DATABASES, help="only this one instead of both")
-    parser.add_argument("--servers", default=",".join(COMMANDS), help="only these, separated by commas")
+    parser.add_argument(
+        "--servers", default=",".join(COMMANDS), help="only these, separated by commas: %(default)s"
+    )
     parser.add_argument("--only", default="", help="only workloads whose names contain this")
     parser.add_argument(
         "--baseline", type=Path, metavar="FOLDER", help="a checkout of another commit of the service"
     )
     given = parser.parse_args()
     rounds, seconds, posts = (2, 0.3, 2_000) if given.quick else (11, 0.4, 20_000)
+    servers = given.servers.split(",")
+    if unknown := set(servers).difference(COMMANDS):
+        parser.error(f"there is no server {', '.join(unknown)}")
     return Options(
         databases=[given.database] if given.database else list(DATABASES),
-        servers=given.servers.split(","),
+        servers=servers,
         baseline=given.baseline and given.baseline.resolve(),
         only=given.only,
         posts=posts,
@@ -224,8 +242,10 @@ def seed(database: Database, posts: int) -> tuple[list[Workload], str]:
 def start_servers(database: Database, caller: str, options: Options, running: ExitStack) -> list[Server]:
     """Start each server on its own copy of the database, with a token of the caller."""
     token = jwt.encode({"sub": "1", "exp": int(time.time()) + 86_400}, SECRET)  # Of the session of seed().
-    left_out = ONLY_ON_SQLITE if database.kind == "PostgreSQL" else set()
-    names = [name for name in options.servers if name not in left_out]
+    names = [name for name in options.servers if ONLY_ON.get(name, database.kind) == database.kind]
+    if FASTIFY in names and not (FASTIFY_FOLDER / "node_modules").exists():
+        names.remove(FASTIFY)
+        print("\nFastify is left out: `make bench` installs it where there is npm.")
     servers = []
     for number, name in enumerate(names):
         url = database.copy("seeded", f"copy_{number}")
@@ -345,14 +365,14 @@ def workload_table(
     workload: Workload, figures: Mapping[str, Figures], rate: float, database: Database
 ) -> str:
     """Return the table of a workload, in Markdown."""
-    titles = ["server", "requests/s", "to floor", "CPU µs/request", "to floor"]
-    titles += ["PostgreSQL µs/request"] if database.kind == "PostgreSQL" else []
+    titles = ["server", "requests/s", "to floor", "CPU µs/request"]
+    titles += ["PostgreSQL µs/request", "both to floor"] if database.kind == "PostgreSQL" else ["to floor"]
     titles += [f"p50 ms at {rate:.0f}/s", "p99 ms"]
     rows = []
     for name, one in figures.items():
-        row = [name, f"{one.rate:.0f}", ratio(figures, name, FLOOR, "rate")]
-        row += [f"{1e6 * one.server_time:.0f}", ratio(figures, name, FLOOR, "server_time")]
+        row = [name, f"{one.rate:.0f}", ratio(figures, name, FLOOR, "rate"), f"{1e6 * one.server_time:.0f}"]
         row += [f"{1e6 * one.database_time:.0f}"] if database.kind == "PostgreSQL" else []
+        row += [ratio(figures, name, FLOOR, "total_time")]
         rows.append([*row, *(f"{1000 * one.percentile(percent):.2f}" for percent in (50, 99))])
     return f"\n### {workload.name[0].upper()}{workload.name[1:]}\n\n{markdown(titles, rows)}"
 
@@ -360,20 +380,22 @@ def workload_table(
 def summary(
     servers: Sequence[Server], measured: Mapping[str, Mapping[str, Figures]], database: Database
 ) -> str:
-    """Return the table of all workloads: processor time relative to the floor and to the baseline; memory."""
+    """Return the table of all workloads: processor time relative to the floor's, and to others'; memory."""
     titles = ["", *(server.name for server in servers)]
-    has_baseline = any(server.name == BASELINE for server in servers)
-    compared = {f"{SERVICE} to {BASELINE}": "server_time"} if has_baseline else {}
-    if database.kind == "PostgreSQL" and has_baseline:
-        compared[f"{SERVICE} to {BASELINE}, with PostgreSQL's"] = "total_time"
+    compared = {}
+    for other in (RIVALS[database.kind], BASELINE):
+        if any(server.name == other for server in servers):
+            compared[f"{SERVICE} to {other}"] = other, "total_time"
+            compared[f"its requests/s to {other}'s"] = other, "rate"
     rows = []
     for workload, figures in measured.items():
-        row = [workload, *(ratio(figures, server.name, FLOOR, "server_time") for server in servers)]
-        rows.append([*row, *(ratio(figures, SERVICE, BASELINE, which) for which in compared.values())])
+        row = [workload, *(ratio(figures, server.name, FLOOR, "total_time") for server in servers)]
+        rows.append([*row, *(ratio(figures, SERVICE, *which) for which in compared.values())])
     sizes = (server.megabytes() for server in servers)
     memory = [f"{largest:.0f} / {total:.0f}" for largest, total in sizes]
     rows.append(["memory, MB", *memory, *([""] * len(compared))])
-    title = f"Processor time per request on {database.kind}, relative to the floor's; memory"
+    included = ", PostgreSQL's included" if database.kind == "PostgreSQL" else ""
+    title = f"Processor time per request{included}, relative to the floor's; memory"
     return f"\n### {title}\n\n{markdown([*titles, *compared], rows)}"
 
 

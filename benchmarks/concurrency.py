@@ -23,6 +23,7 @@ from benchmarks.servers import (
     API_PREFIX,
     DATABASES,
     SECRET,
+    SERVE,
     Server,
     run_flask,
     running_database,
@@ -55,9 +56,7 @@ def main(kind: str, settings: str) -> None:
         for setting in settings.split(","):
             workers, threads = setting.split("x")
             database_url = database.copy("seeded", f"copy_{setting}")
-            with running_server(
-                setting, "flask serve", database_url, WORKERS=workers, THREADS=threads
-            ) as server:
+            with running_server(setting, SERVE, database_url, WORKERS=workers, THREADS=threads) as server:
                 read, publish = requests_to(server)
                 publishing = [(connections, max(1, connections // 10)) for connections in CONNECTIONS[1:]]
                 for connections, writers in [*product(CONNECTIONS, [0]), *publishing]:

@@ -25,6 +25,7 @@ from api.config import ROOT
 
 API_PREFIX = "/api/v1"
 START_SECONDS = 60
+SERVE = "python -m flask serve"
 # Signs in to the seeded users, and signs the tokens of all servers.
 SECRET = secrets.token_hex()
 SETTINGS = {
@@ -191,13 +192,14 @@ def python_of(checkout: Path) -> str:
 def running_server(
     name: str, command: str, database_url: str, *, checkout: Path = ROOT, **settings: str
 ) -> Iterator[Server]:
-    """Run a Python module as a server on a free port, which replaces {port} in its command."""
+    """Run a server on a free port, which replaces {port} in its command; `python` is that of the checkout."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     environment = {**os.environ, **SETTINGS, "DATABASE_URL": database_url, "PORT": str(port), **settings}
+    program, *arguments = command.format(port=port).split()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [python_of(checkout), "-m", *command.format(port=port).split()],
+            [python_of(checkout) if program == "python" else program, *arguments],
             cwd=checkout,
             env=environment,
             stdout=log,
@@ -228,5 +230,5 @@ def running_service(kind: str) -> Iterator[Server]:
         url = database.create("seeded")
         run_flask(url, "db", "upgrade")
         run_flask(url, "seed", "--users=100", "--posts=1000", "--password", SECRET)
-        with running_server("service", "flask serve", url, WORKERS="1") as server:
+        with running_server("service", SERVE, url, WORKERS="1") as server:
             yield server

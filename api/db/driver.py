@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, Insert, PoolProxiedConnection, Select
 from sqlalchemy.exc import DBAPIError
 
@@ -26,8 +27,10 @@ class DriverStatement:
         compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         self._positions: Sequence[str] | None = compiled.positiontup if compiled.positional else None
-        # psycopg prepares statements that are executed often, and PostgreSQL may then use a generic plan.
-        self._needs_custom_plan = CUSTOM_PLAN in statement.get_execution_options() and not compiled.positional
+        # PostgreSQL sees the values in the text of the statement, and no parameters.
+        self._has_values_in_text = dialect.name == "postgresql" and (
+            CUSTOM_PLAN in statement.get_execution_options()
+        )
         self._constants: dict[str, Any] = {}
         self._processors: dict[str, Callable[[Any], Any]] = {}
         for name, bind in compiled.binds.items():
@@ -73,17 +76,12 @@ class DriverStatement:
         """Execute the statement; `begins` a transaction that ends when the connection returns to the pool."""
         driver: Any = connection.driver_connection
         with _DriverErrors(engine, connection, self.sql):
-            cursor = connection.cursor()
+            cursor: Any = psycopg.ClientCursor(driver) if self._has_values_in_text else driver.cursor()
             if begins:
                 cursor.execute(connection.info[BEGIN_SQL])
-            if self._needs_custom_plan:
-                prepare_threshold, driver.prepare_threshold = driver.prepare_threshold, None
-            try:
-                engine.dialect.do_execute(cursor, self.sql, self._parameters(values))
-            finally:
-                if self._needs_custom_plan:
-                    driver.prepare_threshold = prepare_threshold
-            return cursor.fetchall()
+            engine.dialect.do_execute(cursor, self.sql, self._parameters(values))
+            rows: Sequence[Any] = cursor.fetchall()
+            return rows
 
     def _parameters(self, values: Mapping[str, Any]) -> Any:
         parameters = {**self._constants, **values}

@@ -54,9 +54,18 @@ def listen(engine: Engine, timeout: int) -> None:
         "idle_in_transaction_session_timeout": f"{2 * timeout}s",
         # With the default of 4, PostgreSQL sorts whole lists instead of reading a page in index order.
         "random_page_cost": "1",
+        # Starting parallel workers or compiling a statement takes longer than reading a page. The estimated
+        # cost of a search is that of both its plans, of which it may need one.
+        "max_parallel_workers_per_gather": "0",
+        "jit": "off",
     }
     lock_timeout = {"lock_timeout": f"{timeout}s"}  # Of transactions.
-    isolation = {"default_transaction_isolation": "read committed"}  # Of statements in autocommit.
+    session = {
+        "default_transaction_isolation": "read committed",  # Of statements in autocommit.
+        # By default, PostgreSQL plans each execution of a statement with LIMIT: if the limit is a parameter,
+        # it assumes a tenth of all rows, so that a generic plan seems expensive. (See also `CUSTOM_PLAN`.)
+        "plan_cache_mode": "force_generic_plan",
+    }
 
     @event.listens_for(engine, "connect", insert=True)  # Before SQLAlchemy's own statements.
     def prepare(connection: Any, record: Any) -> None:
@@ -72,7 +81,7 @@ def listen(engine: Engine, timeout: int) -> None:
             connection.prepare_threshold = None  # Statements are prepared in one session.
             connection.execute(_set("SESSION", FORMATS))
         else:
-            connection.execute(_set("SESSION", limits | FORMATS | isolation))
+            connection.execute(_set("SESSION", limits | FORMATS | session))
         record.info[IS_POOLED] = is_pooled
         local = _set("LOCAL", limits | lock_timeout if is_pooled else lock_timeout)
         record.info[BEGIN_SQL] = f"{BEGIN}; {local}"

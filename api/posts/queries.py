@@ -13,7 +13,7 @@ from api.db.search_text import Term, tag_of, terms_of
 from api.models import Entity, Post
 from api.rendering import query
 from api.rendering.descriptions import Query
-from api.rendering.pagination import Key
+from api.rendering.pagination import FEW_OR_MANY, Key
 from api.users.queries import user_id_named
 
 ANCESTORS_MAXIMUM = 40
@@ -22,9 +22,6 @@ ANCESTORS_MAXIMUM = 40
 search_index = table("posts_search", column("rowid"), column("posts_search"))
 
 Hashtag, Mention = aliased(Entity), aliased(Entity)
-
-# `+ 0` keeps PostgreSQL from ordering by the primary key, so that it uses the full-text index.
-UNINDEXED_ID = Post.id + 0
 
 
 @query
@@ -75,9 +72,6 @@ def posts_matching(
     terms = terms_of(q or "")
     if q is not None and database_name() == "sqlite":
         key = search_index.c.rowid
-    elif any(len(term.words) > 1 for term in terms):
-        # PostgreSQL overestimates how many posts contain a phrase, and would scan all posts.
-        key = UNINDEXED_ID
     matching = _posts_matching(
         author=author if author is None else folded(author),
         search=q if q is None else _search_expression(terms),
@@ -102,8 +96,9 @@ def _posts_matching(
         statement = statement.where(Mention.user_id == user_id_named(mentions), ~Mention.is_repeat)
     if search is not None and database_name() == "postgresql":
         statement = statement.where(Post.words.op("@@")(cast(search, TSQUERY)))
-        # Plan with actual values: selectivity differs widely between search words.
-        statement = statement.execution_options(**{CUSTOM_PLAN: True})
+        # Plan with actual values: selectivity differs widely between search words. PostgreSQL has statistics
+        # of common words only, and none of phrases. An author has few posts in any case.
+        statement = statement.execution_options(**{CUSTOM_PLAN: True, FEW_OR_MANY: author is None})
     elif search is not None:
         statement = statement.join(search_index, search_index.c.rowid == Post.id)
         statement = statement.where(search_index.c.posts_search.op("MATCH")(search))

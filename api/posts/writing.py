@@ -4,8 +4,20 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Select, String, bindparam, cast, delete, func, insert, select, union_all
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Select,
+    String,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+)
 
 from api.db import database_name, db, insert_row
 from api.db.driver import driver_insert, driver_rows
@@ -46,25 +58,27 @@ def _lock_mentioned_users(author_id: int, body: str) -> dict[str, int]:
     usernames = usernames_in(body)
     if not usernames:
         return {}
-    values = {"author_id": author_id, "usernames": orjson.dumps(sorted(usernames)).decode()}
+    names: Any = sorted(usernames)
+    if database_name() == "sqlite":
+        names = orjson.dumps(names).decode()
     db.session.connection()  # Begins the transaction.
-    return dict(driver_rows(_lock_users(database_name()), **values))
+    return dict(driver_rows(_lock_users(database_name()), author_id=author_id, usernames=names))
 
 
 @cache
 def _lock_users(database: str) -> Select[str, int]:
     """Return a SELECT of username and id that locks the author of a post and the users with some usernames.
 
-    Its parameters are `author_id`, and `usernames` as a JSON array. The rows are locked in the order of their
-    ids; the author's more strongly, because a new post changes a counter there.
+    Its parameters are `author_id`, and `usernames` as an array or, on SQLite, as a JSON array. The rows are
+    locked in the order of their ids; the author's more strongly, because a new post changes a counter there.
     """
     author_id = bindparam("author_id", type_=BigInteger())
-    usernames = bindparam("usernames", type_=String())
+    is_named: ColumnElement[bool]
     if database == "sqlite":
-        within = select(func.json_each(usernames).table_valued("value").c.value)
+        usernames = func.json_each(bindparam("usernames", type_=String()))
+        is_named = User.folded_username.in_(select(usernames.table_valued("value").c.value))
     else:
-        within = select(func.jsonb_array_elements_text(cast(usernames, JSONB)))
-    is_named = User.folded_username.in_(within)
+        is_named = User.folded_username == any_(bindparam("usernames", type_=ARRAY(String())))
     unindexed_id = User.id + 0  # PostgreSQL overestimates the number of usernames, and would scan the ids.
     in_order = [
         (is_named & (unindexed_id < author_id), True),

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Self, TypeAlias, TypeVar
 
 from marshmallow import EXCLUDE, fields, validate
-from sqlalchemy import ColumnElement, Select, UnaryExpression
+from sqlalchemy import ColumnElement, Select, UnaryExpression, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.auth.signing import signed, signed_values
@@ -16,6 +16,10 @@ from api.web.problems import Problem
 from api.web.wrappers import current_request
 
 CURSOR_VERSION = 1
+# Execution option of statements that return few or many rows, which PostgreSQL cannot estimate.
+FEW_OR_MANY = "few_or_many"
+# The number of keys that are scanned before rows are searched by another index than that of the key.
+SCANNED = 5_000
 
 Key: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
 Entry = TypeVar("Entry")
@@ -147,9 +151,36 @@ def walk(statement: Select[Any], key: Key, *, upwards: bool, anchor: Any, rows: 
     The database reads the index on the key from the anchor, so that every page costs as much as the first.
     `anchor` and `rows` are values or bind parameters; `anchor` is None at the end of the list.
     """
-    if anchor is not None:
-        statement = statement.where(key > anchor if upwards else key < anchor)
+    beyond = [] if anchor is None else [key > anchor if upwards else key < anchor]
+    statement = statement.where(*beyond)
+    if statement.get_execution_options().get(FEW_OR_MANY):
+        statement = _scan_or_search(statement, key, upwards=upwards, beyond=beyond, rows=rows)
     return statement.order_by(ordered(key, upwards=upwards)).limit(rows)
+
+
+def _scan_or_search(
+    statement: Select[Any], key: Key, *, upwards: bool, beyond: Sequence[Any], rows: Any
+) -> Select[Any]:
+    """Return a SELECT that is fast for few rows and for many.
+
+    It scans `SCANNED` keys, which is enough if rows are many, or if there are no other keys. Otherwise all
+    rows are found by another index than that of the key, and sorted.
+    """
+    first, last = (func.min, func.max) if upwards else (func.max, func.min)
+    end = select((first(key) + (SCANNED if upwards else -SCANNED)).label("key")).where(*beyond).cte("scan")
+    end_key = select(end.c.key).scalar_subquery()
+    last_key = select(last(key)).correlate(None).scalar_subquery()
+    keys = statement.with_only_columns(key.label("key"), maintain_column_froms=True)
+    scanned = keys.where(key <= end_key if upwards else key >= end_key)
+    scanned_page = scanned.order_by(ordered(key, upwards=upwards)).limit(rows).cte("scanned")
+    is_short = select(func.count()).select_from(scanned_page).scalar_subquery() < rows
+    has_more = last_key > end_key if upwards else last_key < end_key
+    # `+ 0` keeps PostgreSQL from reading the index of the key.
+    found = (
+        keys.where(is_short, has_more).order_by(ordered(key + 0, upwards=upwards)).limit(rows).cte("found")
+    )
+    both = select(scanned_page.c.key).union(select(found.c.key)).subquery()
+    return statement.where(key.in_(select(both.c.key)))
 
 
 def ordered(column: Key, *, upwards: bool) -> UnaryExpression[Any]:

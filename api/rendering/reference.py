@@ -24,11 +24,11 @@ class ReferenceRenderer:
         """Read the rows of a query, or those in a window, serialized by a schema."""
         statement = query.select()
         [model] = [described["entity"] for described in statement.column_descriptions]
-        statement = statement.options(*eager_loads(schema, model))
         if window:
             statement = walk(
                 statement, window.key, upwards=window.upwards, anchor=window.anchor, rows=window.rows
             ).add_columns(window.key)
+        statement = statement.options(*eager_loads(schema, model))
         with DumpContext(context):
             return [self._item(schema, *row) for row in db.session.execute(statement)]
 

@@ -1,7 +1,4 @@
-"""The SQL, JSON, tokens and cursors that the compared servers share.
-
-The floor and the tuned FastAPI run on SQLite and on PostgreSQL, with the statements below.
-"""
+"""The SQL, JSON, tokens and cursors of the compared servers in Python, on SQLite and on PostgreSQL."""
 
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -18,7 +15,8 @@ DATABASE_URL = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+p
 ON_POSTGRESQL = DATABASE_URL.startswith("postgresql")
 SQLITE_FILE = DATABASE_URL.removeprefix("sqlite:///")
 # Of PostgreSQL's sessions. Pages are read in the order of an index, as random_page_cost=1 has it.
-POSTGRESQL_OPTIONS = "-c TimeZone=UTC -c random_page_cost=1"
+POSTGRESQL_SETTINGS = {"TimeZone": "UTC", "random_page_cost": "1"}
+POSTGRESQL_OPTIONS = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_SETTINGS.items())
 SECRET_KEY = os.environ["SECRET_KEY"]  # Signs JSON Web Tokens (HS256) whose `sub` is the id of a session.
 LAST_ID = 2**63 - 1
 

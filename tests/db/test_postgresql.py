@@ -50,7 +50,7 @@ UNUSUAL = {
     "quote_all_identifiers": "on",
     "transform_null_equals": "on",
     "xmlbinary": "hex",
-    "plan_cache_mode": "force_generic_plan",
+    "plan_cache_mode": "force_custom_plan",
     "search_path": "nowhere, public",
     "lock_timeout": "1",
     # Long enough for the statement that sets others, on a busy machine.

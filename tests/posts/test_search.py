@@ -12,11 +12,14 @@ from sqlalchemy import delete, text
 from api.db import db
 from api.db.search_text import Term, terms_of, words_of
 from api.models import Post
+from api.rendering.pagination import SCANNED
 from tests.support.contract import ContractClient
+from tests.support.databases import disable_triggers
 from tests.support.factories import Account, Factory
 from tests.support.pagination import items, read_both_ways
 from tests.support.problems import assert_problem
 from tests.support.renderers import needs_sql_json
+from tests.support.statements import recorded_statements
 
 MANY = settings(
     max_examples=75,
@@ -465,19 +468,64 @@ class TestSearch:
 
 
 @needs_sql_json
-def test_postgresql_plans_each_search_with_its_words(new_migrated_app: Callable[..., Flask]) -> None:
+def test_postgresql_plans_only_searches_at_each_execution(new_migrated_app: Callable[..., Flask]) -> None:
     app = new_migrated_app("postgresql", THREADS=1)
     client = ContractClient(app)
 
-    # After five executions, psycopg prepares a statement, and PostgreSQL may use a generic plan.
+    # After five executions, psycopg prepares a statement.
     for _ in range(20):
         client.get("/posts?q=snow")
         client.get("/posts")
 
-    prepared = text(
-        "SELECT count(*), count(*) FILTER (WHERE statement LIKE '%@@%') FROM pg_prepared_statements"
-    )
+    prepared = text("SELECT statement LIKE '%@@%', generic_plans, custom_plans FROM pg_prepared_statements")
     with app.app_context():
-        statements, searches = db.session.execute(prepared).one()
-    assert statements > 0
-    assert searches == 0
+        [posts] = [tuple(row) for row in db.session.execute(prepared) if row.generic_plans]
+    assert posts == (False, 15, 0)
+
+
+@needs_sql_json
+def test_postgresql_finds_rare_and_common_words_without_reading_all_posts(
+    new_migrated_app: Callable[..., Flask],
+) -> None:
+    app = new_migrated_app("postgresql")
+    client, ann = ContractClient(app), Factory(app).user("ann")
+    count = 4 * SCANNED
+    rare = [count // 2, 3, 2, 1]
+    with app.app_context():
+        disable_triggers()
+        posts = """
+            INSERT INTO posts (id, body, words, timestamp, user_id, version)
+            SELECT n, 'Snow.',
+                CAST(CASE WHEN n = ANY(:rare) THEN 'snow zeppelin' ELSE 'snow' END AS tsvector),
+                now(), :user_id, 1
+            FROM generate_series(1, :count) n
+        """
+        db.session.execute(text(posts), {"rare": rare, "user_id": ann.id, "count": count})
+        db.session.commit()
+        db.session.execute(text("ANALYZE posts"))
+        db.session.commit()
+
+    forth, back = read_both_ways(client, "/posts", 2, {}, q="zeppelin")
+    with recorded_statements(app) as statements:
+        client.get("/posts?q=zeppelin")
+        client.get("/posts?q=snow")
+        client.get(f"/posts?q=snow&cursor={client.get('/posts?q=snow').json['prev_cursor']}")
+
+    assert items(forth) == rare
+    assert items(back[::-1]) == rare
+    searches = [statement for statement in statements if "@@" in statement.text]
+    assert len(searches) == 4
+    for statement in searches:
+        assert posts_read(app, *statement) < SCANNED + 1_000
+
+
+def posts_read(app: Flask, statement: str, parameters: Any) -> float:
+    """Return how many posts PostgreSQL reads for a statement."""
+    with app.app_context(), db.engine.connect() as connection:
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+        nodes = [connection.exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]]
+        for node in nodes:
+            nodes += node.get("Plans", [])
+        reading = [node for node in nodes if node.get("Relation Name") == "posts"]
+        read = [node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in reading]
+        return float(sum(rows * node["Actual Loops"] for rows, node in zip(read, reading, strict=True)))

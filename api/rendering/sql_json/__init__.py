@@ -83,8 +83,6 @@ class CompiledQuery:
         )
         [model] = [described["entity"] for described in statement.column_descriptions]
         compiled = CompiledSchema(schema, model, context)
-        for relationship in compiled.joins:
-            statement = statement.join(relationship)
         columns: list[Any] = [compiled.covered, compiled.others]
         if order:
             key, upwards, is_first = order
@@ -92,6 +90,8 @@ class CompiledQuery:
             rows = bindparam("window_rows", type_=BigInteger())
             statement = walk(statement, key, upwards=upwards, anchor=anchor, rows=rows)
             columns.append(key)
+        for relationship in compiled.joins:
+            statement = statement.join(relationship)
         statement = statement.with_only_columns(*columns, maintain_column_froms=True)
         self._statement = DriverStatement(statement)
         self._has_etag = compiled.has_etag

@@ -8,6 +8,7 @@ from marshmallow import Schema, fields
 from sqlalchemy import (
     Boolean,
     ColumnElement,
+    Integer,
     LargeBinary,
     String,
     case,
@@ -169,10 +170,17 @@ def _octets(json: ColumnElement[str]) -> ColumnElement[Any]:
 def _json(value: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the expression of a member of an object: JSON or, on SQLite, a number or a text as it is."""
     if database_name() == "postgresql":
-        return func.coalesce(func.to_json(value).cast(String), _constant("null"))
+        json = value if isinstance(value.type, Integer) else func.to_json(value)
+        # `format` takes values of all types.
+        return func.coalesce(json.cast(String), _constant("null")) if _is_nullable(value) else json
     if isinstance(value.type, Boolean):
         return func.json(case((value, _constant("true")), else_=_constant("false")), type_=String)
     return value
+
+
+def _is_nullable(value: Any) -> bool:
+    """Whether a value can be null; columns know it."""
+    return getattr(value, "nullable", True)
 
 
 def _text(value: ColumnElement[datetime]) -> ColumnElement[str]:
