@@ -25,6 +25,7 @@ from api.db import db, sqlite_backup
 from tests.conftest import migrated
 from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD, Account, Factory
+from tests.support.processes import ModuleProcess
 from tests.support.server import Server, running_server
 from tests.support.wait import wait_until
 
@@ -198,7 +199,7 @@ class TestBackup:
         ended = subprocess.run(
             [sys.executable, "-m", "flask", "backup", path],
             cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": app.config["DATABASE_URL"], "COVERAGE_PROCESS_START": ""},
+            env={"DATABASE_URL": app.config["DATABASE_URL"], "PATH": ""},
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536)),
             capture_output=True,
             text=True,
@@ -446,30 +447,24 @@ class TestRestore:
         assert bodies(client) == ["Hello."]
 
 
-def flask(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command on the database of the server in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "flask", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": f"sqlite:///{folder}/microblog.db"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def flask(tmp_path: Path, start_module: Callable[..., ModuleProcess]) -> Callable[..., ModuleProcess]:
+    """A function that runs a command on the database of the server until it ends."""
+
+    def run(*arguments: object) -> ModuleProcess:
+        url = f"sqlite:///{tmp_path}/server/microblog.db"
+        process = start_module("flask", *map(str, arguments), DATABASE_URL=url)
+        process.end()
+        return process
+
+    return run
 
 
 @contextmanager
-def write_load(server: Server, folder: Path) -> Iterator[list[int]]:
+def write_load(server: Server) -> Iterator[list[int]]:
     """Publish posts from four clients; yield the list of the ids that were acknowledged."""
-    created = subprocess.run(
-        [sys.executable, "-m", "flask", "users", "create", "ann", "ann@example.com"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": f"sqlite:///{folder}/microblog.db"},
-        input=PASSWORD.encode(),
-        capture_output=True,
-        check=False,
-    )
-    assert created.returncode == 0, created.stderr
+    json = {"username": "ann", "email": "ann@example.com", "password": PASSWORD}
+    server.send("POST", f"{PREFIX}/users", json=json)
     basic = {"Authorization": "Basic YW5uOjkgZ3JlZW4gaG9yc2Vz"}
     _, _, pair = server.send("POST", f"{PREFIX}/tokens", basic)
     headers = {"Authorization": f"Bearer {pair['access_token']}"}
@@ -494,14 +489,16 @@ def write_load(server: Server, folder: Path) -> Iterator[list[int]]:
 
 
 @pytest.mark.slow
-def test_a_backup_under_write_load_has_every_acknowledged_write(tmp_path: Path) -> None:
+def test_a_backup_under_write_load_has_every_acknowledged_write(
+    tmp_path: Path, flask: Callable[..., ModuleProcess]
+) -> None:
     folder = tmp_path / "server"
     folder.mkdir()
     backups: list[tuple[Path, list[int]]] = []
 
     with (
         running_server(folder, WORKERS="2", RATE_LIMIT_WRITES="1000000/second") as server,
-        write_load(server, folder) as acknowledged,
+        write_load(server) as acknowledged,
     ):
         for number in range(3):
             enough = len(acknowledged) + 30
@@ -511,22 +508,21 @@ def test_a_backup_under_write_load_has_every_acknowledged_write(tmp_path: Path) 
 
             wait_until(has_written)
             before = list(acknowledged)
-            ended = flask(folder, "backup", tmp_path / f"{number}.db")
-            assert ended.returncode == 0, ended.stderr
+            ended = flask("backup", tmp_path / f"{number}.db")
+            assert ended.exitcode == 0, ended.lines()
             backups.append((tmp_path / f"{number}.db", before))
         last = backups[-1][0]
-        refused = flask(folder, "restore", last)
-        assert refused.stderr == "Error: The database is in use. Stop the service first.\n"
+        refused = flask("restore", last)
+        assert refused.lines() == ["Error: The database is in use. Stop the service first."]
 
     for path, before in backups:
         ids = {post_id for (post_id,) in execute(path, "SELECT id FROM posts")}
         assert set(before) <= ids
         assert execute(path, "SELECT post_count FROM users") == [(len(ids),)]
         assert execute(path, "PRAGMA integrity_check") == [("ok",)]
-    refused = flask(folder, "restore", last)
-    assert refused.stderr.startswith("Error: The database is newer than the backup: posts")
-    restored = flask(folder, "restore", last, "--force")
-    assert restored.stdout == f"Restored {last}.\n", restored.stderr
+    [refusal] = flask("restore", last).lines()
+    assert refusal.startswith("Error: The database is newer than the backup: posts")
+    assert flask("restore", last, "--force").lines() == [f"Restored {last}."]
     assert {post_id for (post_id,) in execute(folder / "microblog.db", "SELECT id FROM posts")} == ids
-    checked = flask(folder, "counters", "check")
-    assert checked.returncode == 0, checked.stdout
+    checked = flask("counters", "check")
+    assert checked.exitcode == 0, checked.lines()

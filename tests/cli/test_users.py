@@ -22,6 +22,7 @@ from api.models.counters import wrong_counters
 from tests.support.contract import ContractClient
 from tests.support.factories import PASSWORD, Factory
 from tests.support.mailbox import Mailbox
+from tests.support.server import migrate
 
 Run = Callable[..., Any]
 
@@ -91,13 +92,13 @@ class TestCreate:
 
     @pytest.mark.slow
     def test_asks_for_the_password_twice_at_a_terminal(self, tmp_path: Path) -> None:
-        environment = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/x.db"}
-        command = [sys.executable, "-m", "flask"]
-        subprocess.run([*command, "db", "upgrade"], cwd=ROOT, env=environment, check=True)
+        database_url = f"sqlite:///{tmp_path}/x.db"
+        migrate(database_url)
+        environment = {**os.environ, "DATABASE_URL": database_url}
         terminal, other_end = pty.openpty()
 
         with subprocess.Popen(
-            [*command, "users", "create", "ann", "ann@example.com"],
+            [sys.executable, "-m", "flask", "users", "create", "ann", "ann@example.com"],
             cwd=ROOT,
             env=environment,
             stdin=other_end,

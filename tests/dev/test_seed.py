@@ -33,7 +33,7 @@ AMOUNTS = [
     pytest.param({**NOTHING, "users": 1, "posts": 1}, id="one post"),
     pytest.param({"users": 5, "posts": 7, "follows": 20, "likes": 35}, id="as many as possible"),
     pytest.param(
-        {"users": 120, "posts": 1, "follows": 14_280, "likes": 120}, id="as many as possible of many"
+        {"users": 60, "posts": 60, "follows": 3_540, "likes": 3_600}, id="as many as possible of many"
     ),
 ]
 DEFAULTS = [

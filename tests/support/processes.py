@@ -4,7 +4,6 @@ A process that imports the service itself takes longer to start than most of the
 forked process behaves like `python -m MODULE`.
 """
 
-import atexit
 import multiprocessing
 import os
 import runpy
@@ -41,11 +40,9 @@ class ModuleProcess(ForkServerProcess):
         os.environ.clear()
         os.environ.update(self._environment)
         os.chdir(ROOT)
+        multiprocessing.set_start_method(None, force=True)  # Not that of this process.
         sys.argv = list(self._arguments)
-        try:
-            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        finally:
-            atexit._run_exitfuncs()  # A process of multiprocessing ends without them.
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
     def lines(self) -> list[str]:
         """Return the lines printed so far."""
