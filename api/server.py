@@ -17,8 +17,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -306,9 +308,33 @@ def serve_forever(app: Flask) -> None:
     os.register_at_fork(after_in_child=leave_signals_to_parent)
     # granian would respawn the workers, and go on without its terminal.
     server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
+    server.main_loop_interrupt = SignalSafeEvent()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     click.echo(f"Microblog listens on {url}\nIts documentation is at {url}/docs")
     server.serve()
+
+
+class SignalSafeEvent(Event):
+    """An event that handlers of signals may set. `Event.set` hangs if it interrupts code of the event.
+
+    Waiting resets it, as granian does after each wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_unset = Lock()
+        self._is_unset.acquire()
+
+    def set(self) -> None:
+        """Let `wait` return, now or when it is called."""
+        with suppress(RuntimeError):  # It is set already.
+            self._is_unset.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the event is set, without a timeout."""
+        while not self._is_unset.acquire(timeout=1):
+            pass  # The handlers of signals that arrived just before have run.
+        return True
 
 
 def leave_signals_to_parent() -> None:  # pragma: no cover -- runs before a new process is measured.

@@ -31,7 +31,7 @@ class Demo:
 @contextmanager
 def running_demo(folder: Path, **settings: str) -> Iterator[Demo]:
     """Start the demo with a database in a folder, and stop it as Ctrl-C does."""
-    port = free_port()
+    port = free_port(2)
     environment = {
         **os.environ,
         "PORT": str(port),

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -53,6 +54,15 @@ def test_without_requests_it_ends_at_once(tmp_path: Path, signal_number: int, is
         assert read_all(idle) == b""
     assert seconds < STOP_SECONDS / 3
     assert server.process.exitcode == 0
+
+
+def test_a_signal_that_is_repeated_ends_it_too(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        for number in range(1_000):
+            with suppress(ProcessLookupError):
+                os.kill(server.pid, (signal.SIGINT, signal.SIGTERM)[number % 2])
+
+        assert server.process.end() == 0
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from email.message import Message
 from http.client import HTTPConnection
 from pathlib import Path
@@ -83,11 +83,15 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def free_port() -> int:
-    """Return a port that is not in use."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(number: int = 1) -> int:
+    """Return a port that is not in use, the first of a number of such ports in a row."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe, ExitStack() as others:
+            port: int = probe.getsockname()[1]
+            with suppress(OSError):
+                for other in range(port + 1, port + number):
+                    others.enter_context(socket.create_server(("127.0.0.1", other)))
+                return port
 
 
 def wait_until_open(port: int) -> None:
