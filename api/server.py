@@ -330,7 +330,7 @@ class SignalSafeEvent(Event):
         with suppress(RuntimeError):  # It is set already.
             self._is_unset.release()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 -- granian waits without one.
         """Wait until the event is set, without a timeout."""
         while not self._is_unset.acquire(timeout=1):
             pass  # The handlers of signals that arrived just before have run.
