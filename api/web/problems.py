@@ -146,12 +146,17 @@ def taken_member(error: IntegrityError) -> str | None:
 
 
 def _database_error(error: Exception) -> Response:
-    """Return 503, or 500 if a retry would fail too: SQLite reports a missing table as an OperationalError."""
-    is_mistake = isinstance(error, ProgrammingError | NotSupportedError)
-    if is_mistake or re.match("no such (table|column)", str(getattr(error, "orig", ""))):
+    """Return 503, or 500 if a retry would fail too."""
+    if is_mistake(error):
         return _unexpected(error)
     current_app.logger.warning("Database unavailable: %r", error)
     return unavailable().response()
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether a statement does not fit the database: SQLite reports a missing table like an outage."""
+    is_missing = re.match("no such (table|column)", str(getattr(error, "orig", "")))
+    return isinstance(error, ProgrammingError | NotSupportedError) or is_missing is not None
 
 
 def _unexpected(error: Exception) -> Response:
