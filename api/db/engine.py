@@ -38,6 +38,8 @@ def init_app(app: Flask) -> None:
             postgresql.listen(db.engine, timeout)
         else:
             _listen_on_sqlite(timeout)
+        if metrics := app.extensions.get("metrics"):
+            metrics.listen(db.engine)
 
 
 def is_read_only() -> bool:
