@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from api import cli, rendering
+from api import cli, metrics, rendering
 from api.auth import authentication
 from api.config import Config
 from api.contract import docs
@@ -16,7 +16,7 @@ from api.posts.routes import posts
 from api.rate_limiting import hooks
 from api.tokens.routes import tokens
 from api.users.routes import users
-from api.web import access_log, cors, health, json_body, problems, proxies
+from api.web import access_log, cors, health, json_body, monitoring, problems, proxies
 from api.web.converters import IdConverter, UsernameConverter
 from api.web.wrappers import Microblog
 
@@ -33,7 +33,9 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"id": IdConverter, "username": UsernameConverter}
 
+    metrics.init_app(app)
     access_log.init_app(app)
+    monitoring.init_app(app)
     engine.init_app(app)
     problems.init_app(app)
     cors.init_app(app, cookie_path=f"{API_PREFIX}/tokens")

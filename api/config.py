@@ -169,15 +169,20 @@ def _normalize_database_url(value: str) -> str:
         raise ValidationError("must begin with sqlite:///file or postgresql://.")
     url = url.set(database=str(ROOT / str(url.database)))
     folder = _storage_folder(url)
+    _ensure_folder(folder)
+    return url.render_as_string()
+
+
+def _ensure_folder(folder: Path, setting: str = "_schema") -> None:
+    """Create a folder that a setting needs, unless it exists."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ValidationError(
-            f"needs the folder {folder}, which cannot be created: {error.strerror}."
+            f"needs the folder {folder}, which cannot be created: {error.strerror}.", setting
         ) from None
     if not os.access(folder, os.W_OK):
-        raise ValidationError(f"needs the folder {folder}, which is not writable.")
-    return url.render_as_string()
+        raise ValidationError(f"needs the folder {folder}, which is not writable.", setting)
 
 
 def _storage_folder(url: URL) -> Path:
@@ -303,6 +308,19 @@ class SettingsSchema(Schema):
         "Without it, the email contains the token only."
     )
     EMAIL_VERIFICATION_URL = page_url("Page of the front end that verifies an email address, in this form.")
+    METRICS_TOKEN = text(
+        "",
+        "Serves metrics at `/metrics` to callers that send this bearer token; at least 32 letters, digits "
+        "and `-._~+/`. Without it, there are none.",
+        Regexp(
+            r"([A-Za-z0-9._~+/-]{32,}=*)?\Z", error="must have at least 32 letters, digits and -._~+/ only."
+        ),
+    )
+    METRICS_FOLDER = text(
+        "",
+        "Where the processes of the service record metrics, best in memory (`/run/microblog`). Without it, "
+        "the folder `metrics` beside the SQLite database, or in `instance`.",
+    )
 
     @validates_schema(skip_on_field_errors=False)
     def ensure_secret_key_in_production(self, settings: dict[str, Any], **_options: object) -> None:
@@ -312,12 +330,16 @@ class SettingsSchema(Schema):
 
     @post_load
     def add_derived_settings(self, settings: dict[str, Any], **_options: object) -> dict[str, Any]:
-        """Use the secret key beside the database, and a prefix of this deployment, if none is set."""
+        """Use a secret key and a folder beside the database, and a prefix of this deployment, by default."""
         url = make_url(settings["DATABASE_URL"])
         if not settings["SECRET_KEY"]:
             settings["SECRET_KEY"] = _stored_secret(_storage_folder(url))
         if not settings["RATELIMIT_STORAGE_PREFIX"]:
             settings["RATELIMIT_STORAGE_PREFIX"] = _deployment_prefix(settings["SECRET_KEY"], url)
+        if settings["METRICS_TOKEN"]:
+            folder = ROOT / (settings["METRICS_FOLDER"] or _storage_folder(url) / "metrics")
+            _ensure_folder(folder, "METRICS_FOLDER")
+            settings["METRICS_FOLDER"] = str(folder)
         return settings
 
     @post_load

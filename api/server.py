@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from io import BytesIO
 from threading import Event, Lock
@@ -36,6 +36,7 @@ from werkzeug.exceptions import NotImplemented as MethodNotImplemented
 from api.auth.passwords import HASHES_AT_ONCE
 from api.config import ROOT, threads_of_one_kind
 from api.db.transactions import SAFE_METHODS
+from api.metrics import Metrics, begin_at_zero
 from api.web.json_body import SIZE_MAXIMUM
 from api.web.operation import operation_of
 from api.web.problems import SERVER_ERROR, Problem, unavailable
@@ -57,18 +58,30 @@ Headers = list[tuple[str, str]]
 class Lane:
     """Requests of one kind: limits how many run at once, how many wait, and how long they wait.
 
-    Its methods run in the thread of the event loop.
+    Its methods run in the thread of the event loop. Metrics have the name of the lane.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor, running: int, waiting: int, seconds: float) -> None:
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        running: int,
+        waiting: int,
+        seconds: float,
+        name: str = "",
+        metrics: Metrics | None = None,
+    ) -> None:
         self._threads = threads
         self._free = asyncio.Semaphore(running)
         self._places = waiting
         self._seconds = seconds
+        self._metrics = metrics
+        self._name = name
 
     async def run(self, call: Callable[..., object], *arguments: object) -> bool:
         """Call a function in a thread; return False, without a call, if it would have to wait too long."""
         if not await self._acquire():
+            if self._metrics:
+                self._metrics.count("queue_refusals", self._name)
             return False
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
@@ -83,8 +96,9 @@ class Lane:
             return False
         self._places -= 1
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._free.acquire()
+            with self._metrics.waiting(self._name) if self._metrics else nullcontext():
+                async with asyncio.timeout(self._seconds):
+                    return await self._free.acquire()
         except TimeoutError:
             return False
         finally:
@@ -109,17 +123,21 @@ class Front:
         self._app = app.wsgi_app
         self._seconds: int = app.config["REQUEST_SECONDS"]
         self._urls = app.url_map.bind("")
+        metrics: Metrics | None = app.extensions.get("metrics")
+        begin_at_zero(app, "queue_refusals", ("reads", "writes", "passwords"))
         threads, wait = app.config["THREADS"], app.config["DATABASE_TIMEOUT_SECONDS"]
         running = threads_of_one_kind(threads)
         reading_threads = ThreadPoolExecutor(threads)
         self._reading = defaultdict[str | None, Lane](
-            lambda: Lane(reading_threads, running, WAITING_MAXIMUM, wait)
+            lambda: Lane(reading_threads, running, WAITING_MAXIMUM, wait, "reads", metrics)
         )
         is_sqlite = app.config["DATABASE_URL"].startswith("sqlite")
         writing = 1 if is_sqlite else running
-        self._writing = Lane(ThreadPoolExecutor(writing), writing, WAITING_MAXIMUM, wait)
+        writing_threads = ThreadPoolExecutor(writing)
+        self._writing = Lane(writing_threads, writing, WAITING_MAXIMUM, wait, "writes", metrics)
         waiting = HASHING_MAXIMUM - HASHES_AT_ONCE
-        self._hashing = Lane(ThreadPoolExecutor(HASHES_AT_ONCE), HASHES_AT_ONCE, waiting, wait)
+        hashing_threads = ThreadPoolExecutor(HASHES_AT_ONCE)
+        self._hashing = Lane(hashing_threads, HASHES_AT_ONCE, waiting, wait, "passwords", metrics)
         self._hashing_paths = hashing_paths(app)
         # Hundreds of clients may run into a limit at once. Their refusals take turns with other requests.
         self._refusing = Lane(ThreadPoolExecutor(1), CONNECTIONS_MAXIMUM, 0, 0)

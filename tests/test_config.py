@@ -135,6 +135,11 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "DATABASE_URL needs the folder /dev/null/x"),
+        ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN must have at least 32 letters, digits and -._~+/ only."),
+        (
+            {"METRICS_TOKEN": SECRET.replace(" ", "-"), "METRICS_FOLDER": "/dev/null/x"},
+            "METRICS_FOLDER needs the folder /dev/null/x",
+        ),
         ({"MAIL_URL": "mail.example.com"}, "MAIL_URL must be like smtp://user:password@host:587"),
         ({"MAIL_URL": "http://mail.example.com"}, "MAIL_URL must be like"),
         ({"MAIL_URL": "smtp://"}, "MAIL_URL must be like"),
@@ -212,6 +217,18 @@ def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(SystemExit, match=r"^DATABASE_URL needs the folder .*, which is not writable\.$"):
         config_from(DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
+
+
+def test_metrics_are_recorded_beside_the_database_unless_a_setting_says_where(tmp_path: Path) -> None:
+    url, token = f"sqlite:///{tmp_path}/x.db", "a" * 32
+
+    off = config_from(DATABASE_URL=url)
+    beside = config_from(DATABASE_URL=url, METRICS_TOKEN=token)
+    elsewhere = config_from(DATABASE_URL=url, METRICS_TOKEN=token, METRICS_FOLDER=f"{tmp_path}/y")
+
+    folders = [config.METRICS_FOLDER for config in (off, beside, elsewhere)]
+    assert folders == ["", f"{tmp_path}/metrics", f"{tmp_path}/y"]
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"metrics", "y"}
 
 
 @pytest.mark.parametrize(

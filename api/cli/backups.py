@@ -9,8 +9,8 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from api.cli.database import revision_scripts
 from api.db import database_name, db, sqlite_backup
+from api.db.revisions import revision_scripts
 from api.db.sqlite_backup import BackupError, checksum_file
 
 file_argument = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))

@@ -5,17 +5,12 @@ from functools import wraps
 
 import click
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from api.db import db, migrate
+from api.db import db
+from api.db.revisions import revision_scripts
 from api.db.transactions import reason_of
-
-
-def revision_scripts() -> ScriptDirectory:
-    """Return the revisions of this version of the service."""
-    return ScriptDirectory.from_config(migrate.get_config())
 
 
 def ensure_migrated() -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from api.db.extension import db
 from api.db.postgresql import BEGIN_SQL, is_outdated
 from api.db.transactions import IS_POOLED
+from api.metrics import count, error_class
 
 # Execution option of statements that PostgreSQL must plan with the actual values.
 CUSTOM_PLAN = "custom_plan"
@@ -123,6 +124,7 @@ class _DriverErrors:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         dialect: Any = self._engine.dialect
         if isinstance(error, dialect.loaded_dbapi.Error):
+            count("database_errors", error_class(error))
             is_lost = self._connection is not None and (
                 dialect.is_disconnect(error, self._connection, None)
                 or is_outdated(error, self._connection.info)

@@ -1,5 +1,8 @@
 """The engine and its connection pool."""
 
+import os
+from pathlib import Path
+
 from flask import Flask
 from sqlalchemy import Connection, event, text
 
@@ -35,15 +38,20 @@ def init_app(app: Flask) -> None:
             postgresql.listen(db.engine, timeout)
         else:
             _listen_on_sqlite(timeout)
+        if metrics := app.extensions.get("metrics"):
+            metrics.listen(db.engine)
 
 
 def is_read_only() -> bool:
-    """Whether PostgreSQL refuses writes: it is a standby, or set up as read-only.
+    """Whether the database refuses writes.
 
-    It returns True for a new connection only: older ones may lead to the former primary after a failover.
+    PostgreSQL does if it is a standby, or set up as read-only. It returns True for a new connection only:
+    older ones may lead to the former primary after a failover. On SQLite, the process must be allowed to
+    write to the file and to its folder.
     """
     if db.engine.dialect.name == "sqlite":
-        return False
+        file = Path(str(db.engine.url.database))
+        return any(path.exists() and not os.access(path, os.W_OK) for path in (file, file.parent))
     for _ in range(2):
         with db.engine.connect() as connection:
             if connection.scalar(text("SHOW transaction_read_only")) == "off":

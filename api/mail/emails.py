@@ -8,6 +8,7 @@ from api.db.folding import folded
 from api.mail.kinds import EMAIL_VERIFICATION, KINDS, EmailKind
 from api.mail.smtp import Email
 from api.mail.tokens import EMAIL_INTERVAL, TOKEN_LIFETIME, issue_token, last_sent_at
+from api.metrics import count
 from api.models import User, WaitingEmail
 
 
@@ -53,6 +54,7 @@ def compose(waiting: WaitingEmail) -> Email | None:
     kind = KINDS[waiting.kind]
     if utc_now() > waiting.created_at + kind.patience:
         current_app.logger.error("Email given up: %s, after %s", kind.name, kind.patience)
+        count("emails", kind.name, "given_up")
         return None
     user = db.session.get(User, waiting.user_id, **FOR_NO_KEY_UPDATE)
     # The request that held the lock before may have deleted the row.

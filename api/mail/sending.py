@@ -10,7 +10,9 @@ from sqlalchemy import bindparam, delete, select
 from api.db import db, utc_now
 from api.db.driver import driver_rows
 from api.mail.emails import compose
+from api.mail.kinds import KINDS
 from api.mail.smtp import Email, Refusal, connected
+from api.metrics import begin_at_zero, count
 from api.models import WaitingEmail
 
 # Interval at which a process looks for emails to try again, and for those of a process that died.
@@ -29,6 +31,7 @@ DUE = select(WaitingEmail.due_at).where(WaitingEmail.due_at <= bindparam("now"))
 def init_app(app: Flask) -> None:
     """Add the mailer, which uses the settings `MAIL_URL` and `MAIL_FROM`, and the templates."""
     app.extensions["mailer"] = Mailer(app)
+    begin_at_zero(app, "emails", KINDS, ("sent", "refused", "given_up"))
     app.register_blueprint(Blueprint("mail", __name__, template_folder="templates"))
 
 
@@ -120,15 +123,21 @@ class Mailer:
         """Compose an email, send it outside of a transaction, and delete its row unless it is deferred."""
         with self._app.app_context():
             email = compose(waiting)
+        outcome = "sent"
         try:
             if email:
                 deliver(email)
         except Refusal as refusal:
-            if not refusal.is_permanent:
+            outcome = "given_up" if refusal.is_permanent else "refused"
+            if refusal.is_permanent:
+                self._app.logger.error("Email given up: %s, %d", waiting.kind, refusal.code)  # noqa: TRY400
+            else:
                 self._app.logger.warning("Email refused for now: %s, %d", waiting.kind, refusal.code)
-                return
-            self._app.logger.error("Email given up: %s, %d", waiting.kind, refusal.code)  # noqa: TRY400
         with self._app.app_context():
+            if email:
+                count("emails", waiting.kind, outcome)
+            if outcome == "refused":
+                return
             key = WaitingEmail.email == waiting.email, WaitingEmail.kind == waiting.kind
             db.session.execute(delete(WaitingEmail).where(*key))
             db.session.commit()

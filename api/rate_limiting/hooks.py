@@ -13,13 +13,14 @@ from typing import NamedTuple, cast
 from flask import Flask, Response, current_app
 
 from api.auth.authentication import access_claims, account_with_login, basic, folded_login
+from api.metrics import begin_at_zero, count
 from api.models import User
 from api.rate_limiting.limiter import Limiter
 from api.rate_limiting.policies import Policy, RouteLimits, policies_from
 from api.web.problems import RETRY_AFTER_SECONDS, Problem
 from api.web.wrappers import ApiRequest, current_request
 
-UNLIMITED_BLUEPRINTS = frozenset({"docs", "health"})
+UNLIMITED_BLUEPRINTS = frozenset({"docs", "health", "monitoring"})
 DEFAULT_LIMITS = RouteLimits()
 UNKNOWN_ADDRESS = "unknown"
 
@@ -53,6 +54,7 @@ class RateLimits:
     def __init__(self, app: Flask) -> None:
         self.limiter = Limiter(app.config["RATELIMIT_STORAGE_URL"], app.config["RATELIMIT_STORAGE_PREFIX"])
         self._policies = policies_from(app.config)
+        begin_at_zero(app, "rate_limit_refusals", self._policies)
         self._view_functions = app.view_functions
         # The charges of requests that this process is processing and may still refund.
         self._in_flight: list[Charge] = []
@@ -62,6 +64,7 @@ class RateLimits:
         request = current_request()
         for charge in self._charges(request):
             if not self.limiter.charge(charge.policy, charge.key):
+                count("rate_limit_refusals", charge.policy.name)
                 seconds = RETRY_AFTER_SECONDS
                 if charge not in self._in_flight:
                     seconds = max(self.limiter.window(charge.policy, charge.key)[1], 1)

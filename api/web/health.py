@@ -1,12 +1,15 @@
 """Liveness and readiness checks for load balancers and supervisors."""
 
 from flask import Blueprint
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from api.db import db
 from api.db.engine import is_read_only
-from api.web.problems import unavailable
+from api.db.revisions import is_migration_missing
+from api.web.problems import is_mistake, unavailable
+
+UNREACHABLE = "The database cannot be reached."
+READ_ONLY = "The database is read-only: reads succeed, writes do not."
+NOT_MIGRATED = "The database is not migrated: `flask db upgrade` has not run."
 
 health = Blueprint("health", __name__)
 
@@ -19,13 +22,17 @@ def livez() -> dict[str, str]:
 
 @health.get("/readyz")
 def readyz() -> dict[str, str]:
-    """Respond with 200 if the database has been migrated and can be written to; otherwise with 503."""
+    """Respond with 200 if the database has been migrated and can be written to; otherwise with 503.
+
+    It sends two statements on PostgreSQL, one on SQLite, and writes nothing.
+    """
     try:
         if is_read_only():
-            raise unavailable(detail="The database is read-only: reads succeed, writes do not.")
-        db.session.execute(text("SELECT version_num FROM alembic_version"))
+            raise unavailable(READ_ONLY)
+        if is_migration_missing():
+            raise unavailable(NOT_MIGRATED)
     except DBAPIError as error:
         if error.connection_invalidated:
             raise  # The view is retried on a new connection.
-        raise unavailable() from None
+        raise unavailable(NOT_MIGRATED if is_mistake(error) else UNREACHABLE) from None
     return {"status": "ok"}

@@ -20,6 +20,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from api.db import db
+from api.metrics import begin_at_zero, count
 from api.web.problem_types import PROBLEM_TYPES, ProblemType
 from api.web.wrappers import current_request
 
@@ -99,6 +100,7 @@ def input_errors(messages: Mapping[Any, Any], place: str) -> list[InputError]:
 
 def init_app(app: Flask) -> None:
     """Turn every exception into a problem document."""
+    begin_at_zero(app, "problems", PROBLEM_TYPES)
     app.before_request(_raise_server_error)
     app.register_error_handler(Problem, Problem.response)
     app.register_error_handler(ValidationError, _validation_error)
@@ -146,12 +148,17 @@ def taken_member(error: IntegrityError) -> str | None:
 
 
 def _database_error(error: Exception) -> Response:
-    """Return 503, or 500 if a retry would fail too: SQLite reports a missing table as an OperationalError."""
-    is_mistake = isinstance(error, ProgrammingError | NotSupportedError)
-    if is_mistake or re.match("no such (table|column)", str(getattr(error, "orig", ""))):
+    """Return 503, or 500 if a retry would fail too."""
+    if is_mistake(error):
         return _unexpected(error)
     current_app.logger.warning("Database unavailable: %r", error)
     return unavailable().response()
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether a statement does not fit the database: SQLite reports a missing table like an outage."""
+    is_missing = re.match("no such (table|column)", str(getattr(error, "orig", "")))
+    return isinstance(error, ProgrammingError | NotSupportedError) or is_missing is not None
 
 
 def _unexpected(error: Exception) -> Response:
@@ -166,6 +173,7 @@ def _response(
     members: Mapping[str, str],
 ) -> Response:
     db.session.rollback()
+    count("problems", problem_type.code)
     request = current_request()
     document = {**problem_type.document(request.id, public_url()), **members}
     if errors:

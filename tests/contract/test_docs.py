@@ -13,7 +13,6 @@ from flask.testing import FlaskClient
 
 from api.contract.docs import ASSETS
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
-from tests.conftest import DATABASES
 from tests.support.contract import CONTRACT, CONTRACT_FILE, schema_errors
 from tests.support.problems import assert_problem
 
@@ -109,14 +108,6 @@ def test_a_failed_precondition_is_a_problem(site: FlaskClient, path: str) -> Non
     response = site.get(path, headers={"If-Match": '"another"'})
 
     assert_problem(response, 412, "precondition_failed")
-
-
-def test_readiness_requires_the_tables(new_app: Any, new_database_url: Any) -> None:
-    for kind in DATABASES:
-        response = new_app(new_database_url(kind)).test_client().get("/readyz")
-
-        assert_problem(response, 503, "unavailable")
-        assert response.headers["Retry-After"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
