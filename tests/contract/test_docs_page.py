@@ -22,7 +22,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # pr
         yield server
 
 
-@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=str)
+@pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=str)
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:  # pragma: no cover
     """A page of a width, in a color scheme, whose scripts must not fail."""
     width, scheme = request.param

@@ -88,7 +88,7 @@ def responses(client: FlaskClient, path: str, headers: Mapping[str, str]) -> tup
 
 @given(posts=st.lists(POSTS, min_size=1, max_size=5), profiles=st.lists(PROFILES, min_size=2, max_size=2))
 @settings(
-    max_examples=4,  # One sends every request that reads.
+    max_examples=3,  # One sends every request that reads.
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
