@@ -20,6 +20,7 @@ export FLASK_SKIP_DOTENV := 1
 # Flask would read .env in this folder or above it, in UTF-8 only. api/config.py reads the one in this folder.
 SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
 	'w').write('import os; os.environ[\'FLASK_SKIP_DOTENV\'] = \'1\'')"
+COVERAGE := --cov --cov-report=term
 CONTRACT_TOOLS := tests/contract/tools
 NODE_TOOLS := $(CONTRACT_TOOLS)/node_modules
 # How long `make contract` sends random requests, for each database.
@@ -41,7 +42,7 @@ demo: $(VENV)/run
 	@exec env -u FLASK_APP -u FLASK_DEBUG $(BIN)/python -m examples.demo
 
 test: $(VENV)/test
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest $(COVERAGE)
 
 test-fast: $(VENV)/test
 	$(BIN)/pytest --fast
