@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,6 +101,13 @@ def wait_until_live(service: subprocess.Popen[bytes], api: str) -> bool:
     return False
 
 
+def wait_for_end(service: subprocess.Popen[bytes]) -> None:
+    """Wait until the service ends. A signal that arrives just before a wait is handled within a second."""
+    while service.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            service.wait(1)
+
+
 def main() -> None:
     """Serve until interrupted. The first argument, if any, is the file of another database."""
     database = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DATABASE
@@ -126,7 +134,7 @@ def main() -> None:
                 print(f"Sign in as         {DEMO_USER} with the password {DEMO_PASSWORD}")
                 print(f"The log is in      {log}")
                 print("Stop with Ctrl-C.", flush=True)
-            service.wait()
+            wait_for_end(service)
         except KeyboardInterrupt:
             service.terminate()
         pages.shutdown()
