@@ -31,6 +31,9 @@ def check() -> None:
             state, detail = "ok", ensure(current_app.config)
         except click.ClickException as error:
             has_failed, state, detail = True, "failed", error.message
+        except DBAPIError as error:
+            has_failed, state, detail = True, "failed", reason_of(error)
+        db.session.rollback()
         click.echo(f"{name:<12}{state:<8}{detail}")
     if has_failed:
         raise click.exceptions.Exit(1)
@@ -42,24 +45,14 @@ def _check_settings(config: Mapping[str, Any]) -> str:
 
 def _check_database(config: Mapping[str, Any]) -> str:
     """Begin a transaction that could write."""
-    try:
-        if is_read_only():
-            raise click.ClickException("The database is read-only.")
-        db.session.connection()
-    except DBAPIError as error:
-        raise click.ClickException(reason_of(error)) from None
-    finally:
-        db.session.rollback()
+    if is_read_only():
+        raise click.ClickException("The database is read-only.")
+    db.session.connection()
     return make_url(config["DATABASE_URL"]).render_as_string()
 
 
 def _check_migrations(_config: Mapping[str, Any]) -> str:
-    try:
-        return f"{database_name()} has revision {ensure_migrated()}"
-    except DBAPIError as error:
-        raise click.ClickException(reason_of(error)) from None
-    finally:
-        db.session.rollback()
+    return f"{database_name()} has revision {ensure_migrated()}"
 
 
 def _check_mail(config: Mapping[str, Any]) -> str:

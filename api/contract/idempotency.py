@@ -108,9 +108,7 @@ def _ensure_alone(hashes: list[bytes]) -> None:
 
 def _stored(hashes: list[bytes]) -> IdempotencyKey | None:
     """Return the stored response for a key."""
-    unexpired = select(IdempotencyKey).where(
-        IdempotencyKey.hashed.in_(hashes), IdempotencyKey.created_at > utc_now() - LIFE
-    )
+    unexpired = select(IdempotencyKey).where(IdempotencyKey.hashed.in_(hashes), ~is_expired(utc_now()))
     return db.session.scalar(unexpired)
 
 

@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from api.db.sqlite_write_lock import is_busy
+
 # Longest wait for the readers and writers of a database that is replaced while it is in use.
 WAIT_SECONDS = 5
 RETRY_SECONDS = 0.001
@@ -101,7 +103,7 @@ def _hold(existing: sqlite3.Connection, database: Path, *, although_in_use: bool
         existing.execute("PRAGMA journal_mode = DELETE")
         existing.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        if not _is_busy(error):
+        if not is_busy(error):
             raise
         if not although_in_use:
             raise BackupError("The database is in use. Stop the service first.") from None
@@ -118,15 +120,10 @@ def _hold_while_in_use(existing: sqlite3.Connection, database: Path) -> None:
             existing.execute("BEGIN IMMEDIATE")
             if not log.stat().st_size:
                 return
-            existing.execute(
-                "ROLLBACK"
-            )  # Another process has written meanwhile, or still reads from the log.
+            # Another process has written meanwhile, or still reads from the log.
+            existing.execute("ROLLBACK")
         time.sleep(RETRY_SECONDS)
     raise BackupError(f"The database was locked for {WAIT_SECONDS} seconds.")
-
-
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _newer_tables(existing: sqlite3.Connection, backup: sqlite3.Connection) -> list[str]:

@@ -98,7 +98,7 @@ def _owner(kind: EmailKind, token: str) -> Select[User]:
         .where(
             EmailToken.kind == kind.name,
             EmailToken.token_hash == _hash(token),
-            EmailToken.created_at > utc_now() - TOKEN_LIFETIME,
+            ~is_expired(utc_now()),
         )
     )
 

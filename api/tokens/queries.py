@@ -11,7 +11,7 @@ from api.rendering import query
 @query
 def sessions_of(user_id: int, now: datetime) -> Select[Session]:
     """Return a user's sessions that have not expired."""
-    return select(Session).where(Session.user_id == user_id, Session.expires_at > now)
+    return select(Session).where(Session.user_id == user_id, ~is_expired(now))
 
 
 def is_expired(now: datetime) -> ColumnElement[bool]:
