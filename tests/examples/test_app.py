@@ -19,7 +19,7 @@ from playwright.sync_api import (
 )
 
 from tests.examples.demo import Demo, running_demo
-from tests.support.browser import needs_chromium
+from tests.support.browser import HEIGHTS, needs_chromium
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
 pytestmark = [
@@ -29,7 +29,6 @@ pytestmark = [
 
 PASSWORD = "7 blue bicycles"
 TOKEN_SECONDS = 8
-WIDTHS = {1280: 800, 390: 844}
 # Polls would renew the tokens. There are none while a tab is hidden.
 WITHOUT_POLLS = "Object.defineProperty(document, 'hidden', { get: () => true });"
 THREE_CALLS = "import('./api.js').then(({ call }) => Promise.all([1, 2, 3].map(() => call('GET', '/me'))))"
@@ -154,7 +153,7 @@ class TestJourney:  # pragma: no cover -- needs Chromium
     ) -> None:
         name = f"nina.{width}"
         page = open_app(context, demo)
-        page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+        page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
         page.emulate_media(color_scheme=scheme)
 
         page.get_by_role("link", name="Register").click()
@@ -255,12 +254,12 @@ class TestJourney:  # pragma: no cover -- needs Chromium
         expect(post_with(page, "No mouse.").get_by_role("link", name=name)).to_be_focused()
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize("width", WIDTHS)
+    @pytest.mark.parametrize("width", HEIGHTS)
     def test_every_view_is_accessible(
         self, width: int, scheme: Any, demo: Demo, context: BrowserContext
     ) -> None:
         page = open_app(context, demo, "signin")
-        page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+        page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
         page.emulate_media(color_scheme=scheme)
         for place in ("signin", "everyone", "user/ann", "post/1", "tag/bees", "search/nothingatall"):
             page.goto(f"{demo.app}/#/{place}")

@@ -4,5 +4,7 @@ import shutil
 
 import pytest
 
+# The heights of windows, by their widths: of a computer and of a phone.
+HEIGHTS = {1280: 800, 390: 844}
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium")
