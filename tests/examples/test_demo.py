@@ -117,7 +117,11 @@ def test_make_demo_starts_it() -> None:
     make = shutil.which("make")
     assert make
     planned = subprocess.run(
-        [make, "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+        [make, "--no-print-directory", "--dry-run", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert planned.stdout.endswith("python -m examples.demo\n")
