@@ -4,22 +4,21 @@ from collections.abc import Callable
 from functools import wraps
 
 import click
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.db import db
-from api.db.revisions import revision_scripts
+from api.db.revisions import current_revision
 from api.db.transactions import reason_of
 
 
 def ensure_migrated() -> str:
-    """Return the revision of the database. Raises ClickException if it is not the latest."""
-    current = MigrationContext.configure(db.session.connection()).get_current_heads()
-    db.session.commit()
-    if set(current) != set(revision_scripts().get_heads()):
+    """Return the revision of the database. Raises ClickException if this version needs a later one."""
+    revision = current_revision()
+    db.session.rollback()
+    if revision is None:
         raise click.ClickException("The database is not migrated. Run `flask db upgrade` first.")
-    return ", ".join(current)
+    return revision
 
 
 def on_migrated_database(command: Callable[..., None]) -> Callable[..., None]:

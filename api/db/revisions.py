@@ -4,8 +4,10 @@ from functools import lru_cache
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from api.db.extension import db, migrate
+from api.db.transactions import is_mistake
 
 
 def revision_scripts() -> ScriptDirectory:
@@ -13,14 +15,20 @@ def revision_scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(migrate.get_config())
 
 
-def is_migration_missing() -> bool:
-    """Whether the database has an older revision than this version needs, or none.
+def current_revision() -> str | None:
+    """Return the revision of the database, or None if this version needs a later one.
 
     A revision that this version does not know is newer: the service runs on, while others are upgraded.
-    Raises DBAPIError if the database has no table of revisions.
+    Raises DBAPIError if the database cannot be read.
     """
-    revisions = db.session.scalars(text("SELECT version_num FROM alembic_version")).all()
-    return not revisions or not _older_revisions().isdisjoint(revisions)
+    try:
+        revisions = db.session.scalars(text("SELECT version_num FROM alembic_version")).all()
+    except DBAPIError as error:
+        if is_mistake(error):  # There is no such table.
+            return None
+        raise
+    is_current = bool(revisions) and _older_revisions().isdisjoint(revisions)
+    return ", ".join(revisions) if is_current else None
 
 
 @lru_cache(1)

@@ -6,6 +6,7 @@ begins it, and `db.session.commit()` in the route ends it. On SQLite it holds th
 beginning.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from time import perf_counter, sleep
@@ -14,7 +15,7 @@ from typing import Any
 from flask import Flask, g, has_request_context, request
 from sqlalchemy import Connection, event, insert, inspect
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NotSupportedError, ProgrammingError
 
 from api.db.extension import Base, db
 
@@ -105,6 +106,12 @@ def is_discarded(error: DBAPIError) -> bool:
     """Whether the connection was discarded and nothing was committed; a lost COMMIT may have taken effect."""
     is_read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY
     return error.connection_invalidated and (error.statement is not None or is_read_only)
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether a statement does not fit the database: SQLite reports a missing table like an outage."""
+    is_missing = re.match("no such (table|column)", str(getattr(error, "orig", "")))
+    return isinstance(error, ProgrammingError | NotSupportedError) or is_missing is not None
 
 
 def reason_of(error: Exception) -> str:

@@ -4,8 +4,8 @@ from flask import Blueprint
 from sqlalchemy.exc import DBAPIError
 
 from api.db.engine import is_read_only
-from api.db.revisions import is_migration_missing
-from api.web.problems import is_mistake, unavailable
+from api.db.revisions import current_revision
+from api.web.problems import unavailable
 
 UNREACHABLE = "The database cannot be reached."
 READ_ONLY = "The database is read-only: reads succeed, writes do not."
@@ -29,10 +29,10 @@ def readyz() -> dict[str, str]:
     try:
         if is_read_only():
             raise unavailable(READ_ONLY)
-        if is_migration_missing():
+        if current_revision() is None:
             raise unavailable(NOT_MIGRATED)
     except DBAPIError as error:
         if error.connection_invalidated:
             raise  # The view is retried on a new connection.
-        raise unavailable(NOT_MIGRATED if is_mistake(error) else UNREACHABLE) from None
+        raise unavailable(UNREACHABLE) from None
     return {"status": "ok"}

@@ -7,19 +7,13 @@ from typing import Any, NamedTuple
 import orjson
 from flask import Flask, Response, current_app
 from marshmallow import ValidationError
-from sqlalchemy.exc import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    NotSupportedError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from api.db import db
+from api.db.transactions import is_mistake
 from api.metrics import begin_at_zero, count
 from api.web.problem_types import PROBLEM_TYPES, ProblemType
 from api.web.wrappers import current_request
@@ -153,12 +147,6 @@ def _database_error(error: Exception) -> Response:
         return _unexpected(error)
     current_app.logger.warning("Database unavailable: %r", error)
     return unavailable().response()
-
-
-def is_mistake(error: Exception) -> bool:
-    """Whether a statement does not fit the database: SQLite reports a missing table like an outage."""
-    is_missing = re.match("no such (table|column)", str(getattr(error, "orig", "")))
-    return isinstance(error, ProgrammingError | NotSupportedError) or is_missing is not None
 
 
 def _unexpected(error: Exception) -> Response:
