@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import asyncpg
 import orjson
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
-from pydantic import BaseModel, Field
+from fastapi import Depends, FastAPI, Header, HTTPException, Response
 
 from benchmarks.compare import common
 from benchmarks.compare.common import LAST_ID, id_of, now, page_of, post_of
 from benchmarks.compare.driver import session_id_of
+from benchmarks.compare.fastapi_input import Limit, PostCreate
 
 CONNECTIONS = 8
 
@@ -60,15 +60,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-
-
-class PostCreate(BaseModel):
-    """The body of a request that publishes a post."""
-
-    body: Annotated[str, Field(min_length=1, max_length=140)]
-
-
-Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 async def optional_session_id(authorization: Annotated[str, Header()] = "") -> int | None:

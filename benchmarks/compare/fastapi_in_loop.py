@@ -9,22 +9,13 @@ Run: uvicorn --no-access-log benchmarks.compare.fastapi_in_loop:app
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
-from pydantic import BaseModel, Field
+from fastapi import Depends, FastAPI, Header, HTTPException, Response
 
 from benchmarks.compare import driver
 from benchmarks.compare.common import LAST_ID, id_of
+from benchmarks.compare.fastapi_input import Limit, PostCreate
 
 app = FastAPI()
-
-
-class PostCreate(BaseModel):
-    """The body of a request that publishes a post."""
-
-    body: Annotated[str, Field(min_length=1, max_length=140)]
-
-
-Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 async def optional_user_id(authorization: Annotated[str, Header()] = "") -> int | None:

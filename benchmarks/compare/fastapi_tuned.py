@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import jwt
 import orjson
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, Field
 from sqlalchemy import Connection, TextClause, create_engine, event, text
 
 from benchmarks.compare import common
 from benchmarks.compare.common import id_of, now, page_of, post_of
+from benchmarks.compare.fastapi_input import Limit, PostCreate
 
 POST, ALL_POSTS, USER_POSTS, FEED = map(text, (common.POST, common.ALL_POSTS, common.USER_POSTS, common.FEED))
 USER_ID, USER_ID_OF_SESSION, MENTIONED = map(
@@ -34,15 +34,6 @@ engine = create_engine(
 # A read needs no BEGIN and ROLLBACK. (On SQLite the driver sends neither.)
 reader = engine.execution_options(isolation_level="AUTOCOMMIT") if common.ON_POSTGRESQL else engine
 app = FastAPI()
-
-
-class PostCreate(BaseModel):
-    """The body of a request that publishes a post."""
-
-    body: Annotated[str, Field(min_length=1, max_length=140)]
-
-
-Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 @event.listens_for(engine, "connect")
