@@ -20,7 +20,7 @@ from tests.support.server import running_server
 SOURCES = ROOT / "sdks"
 BUILD = SOURCES / "build"
 TOOLS = ROOT / ".venv-sdks"
-SERVE = "-m granian --interface rsgi --http 1 --factory --port {port} --log-level warning sdks.service:front"
+SERVE = "granian --interface rsgi --http 1 --factory --port {port} --log-level warning sdks.service:front"
 
 
 class RecipeError(Exception):
