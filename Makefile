@@ -82,7 +82,8 @@ openapi: $(VENV)/run
 # The newest versions that pyproject.toml allows, for every platform, by hash.
 lock: $(VENV)/test
 	$(LOCK) pyproject.toml --output-file requirements.lock
-	$(LOCK) pyproject.toml --extra test --output-file requirements-test.lock
+	$(LOCK) pyproject.toml --extra tracing --output-file requirements-tracing.lock
+	$(LOCK) pyproject.toml --extra test --extra tracing --output-file requirements-test.lock
 	$(LOCK) pyproject.toml --extra bench --output-file requirements-bench.lock
 	$(LOCK) --group contract --output-file requirements-contract.lock
 	$(LOCK) --group sdks --output-file requirements-sdks.lock

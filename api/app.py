@@ -37,6 +37,10 @@ def create_app(config: Config | None = None) -> Flask:
     access_log.init_app(app)
     monitoring.init_app(app)
     engine.init_app(app)
+    if app.config["OTEL_EXPORTER_OTLP_ENDPOINT"]:
+        from api.web import tracing  # Its packages are an extra.
+
+        tracing.init_app(app)
     problems.init_app(app)
     cors.init_app(app, cookie_path=f"{API_PREFIX}/tokens")
     hooks.init_app(app)

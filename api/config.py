@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -321,12 +322,27 @@ class SettingsSchema(Schema):
         "Where the processes of the service record metrics, best in memory (`/run/microblog`). Without it, "
         "the folder `metrics` beside the SQLite database, or in `instance`.",
     )
+    OTEL_EXPORTER_OTLP_ENDPOINT = text(
+        "",
+        "Exports traces to the OpenTelemetry collector at this URL, such as `http://127.0.0.1:4318`, by OTLP "
+        "over HTTP; needs the extra `tracing`. Without it, there are none.",
+        Regexp(r"(https?://[^\s/?#]+(/[^\s?#]*)?)?\Z", error="must be like http://127.0.0.1:4318."),
+    )
+    OTEL_SERVICE_NAME = text("microblog", "Name of the service in traces.")
 
     @validates_schema(skip_on_field_errors=False)
     def ensure_secret_key_in_production(self, settings: dict[str, Any], **_options: object) -> None:
         """Require a secret key in production."""
         if settings.get("ENVIRONMENT") == "production" and settings.get("SECRET_KEY") == "":
             raise ValidationError("must be set in production.", "SECRET_KEY")
+
+    @validates_schema
+    def ensure_tracing_is_installed(self, settings: dict[str, Any], **_options: object) -> None:
+        """Require the packages of the extra `tracing` if traces are exported."""
+        if settings["OTEL_EXPORTER_OTLP_ENDPOINT"] and find_spec("opentelemetry") is None:
+            raise ValidationError(
+                "needs the packages in requirements-tracing.lock.", "OTEL_EXPORTER_OTLP_ENDPOINT"
+            )
 
     @post_load
     def add_derived_settings(self, settings: dict[str, Any], **_options: object) -> dict[str, Any]:
@@ -372,7 +388,10 @@ class Config(SimpleNamespace):
         An empty value counts as not set. Ends the process with one line for each mistake.
         """
         if environment is None:
-            environment = {**_read_dotenv(folder / ".env"), **os.environ}
+            dotenv = _read_dotenv(folder / ".env")
+            environment = {**dotenv, **os.environ}
+            # The SDK of OpenTelemetry reads its variables from the environment of the process.
+            os.environ |= {name: environment[name] for name in dotenv if name.startswith("OTEL_")}
         try:
             return cls(**{name: environment[name] for name in SETTINGS if environment.get(name)})
         except ValidationError as error:

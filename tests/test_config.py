@@ -135,6 +135,7 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "DATABASE_URL needs the folder /dev/null/x"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be like"),
         ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN must have at least 32 letters, digits and -._~+/ only."),
         (
             {"METRICS_TOKEN": SECRET.replace(" ", "-"), "METRICS_FOLDER": "/dev/null/x"},
@@ -217,6 +218,29 @@ def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(SystemExit, match=r"^DATABASE_URL needs the folder .*, which is not writable\.$"):
         config_from(DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
+
+
+def test_traces_need_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    with pytest.raises(SystemExit, match=r"^OTEL_EXPORTER_OTLP_ENDPOINT needs the packages in .*lock\.$"):
+        config_from(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
+
+
+def test_the_variables_of_opentelemetry_may_be_in_dotenv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = {
+        "DATABASE_URL": "postgresql://host/name",
+        "SECRET_KEY": SECRET,
+        "OTEL_TRACES_SAMPLER": "always_off",
+    }
+    monkeypatch.setattr(os, "environ", process.copy())
+    (tmp_path / ".env").write_text("OTEL_TRACES_SAMPLER=always_on\nOTEL_PROPAGATORS=none\nX=1\n", "utf-8")
+
+    Config.from_environment(folder=tmp_path)
+
+    assert os.environ == {**process, "OTEL_PROPAGATORS": "none"}
 
 
 def test_metrics_are_recorded_beside_the_database_unless_a_setting_says_where(tmp_path: Path) -> None:

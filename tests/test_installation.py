@@ -20,7 +20,7 @@ from api.config import ROOT
 
 pytestmark = pytest.mark.slow
 
-LOCKS = {"requirements.lock": (), "requirements-test.lock": ("test",)}
+LOCKS = {"requirements.lock": (), "requirements-test.lock": ("test", "tracing")}
 LOCKED = re.compile(r"^([\w.-]+)(?:\[[\w,.-]+\])?==(\S+)", re.MULTILINE)
 
 
