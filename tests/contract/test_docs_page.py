@@ -44,6 +44,10 @@ class TestPage:  # pragma: no cover -- needs Chromium
         expect(page.locator("rapi-doc").get_by_role("heading", name="Lists and cursors")).to_be_attached()
         page.goto(f"{service.url}/docs#post-/posts")
         expect(page.locator("rapi-doc").get_by_text("Publish a post").last).to_be_visible()
+        table = page.locator('rapi-doc [id="post-/posts"] api-request table').first.bounding_box()
+        assert page.viewport_size
+        assert table
+        assert table["x"] + table["width"] <= page.viewport_size["width"]
 
     def test_signs_in_and_sends_requests(self, service: Server, page: Page) -> None:
         page.goto(f"{service.url}/docs#get-/me")

@@ -77,7 +77,18 @@ signOut.addEventListener("submit", async (event) => {
   use(null);
 });
 
-// On a phone there is no room for the list of operations: they follow each other.
+// On a phone there is no room for tables of parameters: their cells follow each other. Rules in docs.css do not
+// reach into the elements of RapiDoc.
+const narrow = new CSSStyleSheet();
+narrow.replaceSync(`@media (max-width: 768px) {
+  .m-table, .m-table tbody, .m-table tr, .m-table td { display: block; }
+  .m-table tr:not(:first-child):has(.param-name) { border-top: 1px solid var(--light-border-color); }
+  .m-table > tbody > tr > td, .m-table > tr > td { border: 0; min-width: 0 !important; width: auto !important; }
+  .m-table td:empty { display: none; }
+  .param-name, .param-type { text-align: left; }
+}`);
+customElements.get("api-request").elementStyles.push(narrow);
+// Nor is there room for the list of operations: they follow each other.
 if (matchMedia("(max-width: 768px)").matches) contract.setAttribute("render-style", "read");
 dark.addEventListener("change", setTheme);
 setTheme();
