@@ -6,8 +6,9 @@ set. The SDK reads all other variables that begin with `OTEL_` itself.
 
 import os
 
-# Not `baggage`: the service uses none, and the SDK logs what it cannot parse of a client's.
-os.environ.setdefault("OTEL_PROPAGATORS", "tracecontext")
+# With `none`, the API has no context and fails. `baggage` does not follow `traceparent` either.
+if os.environ.get("OTEL_PROPAGATORS") == "none":
+    os.environ["OTEL_PROPAGATORS"] = "baggage"
 # The names in `ATTRIBUTES`.
 os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
 
@@ -62,6 +63,8 @@ def init_app(app: Flask) -> None:
     """Trace the requests and their statements, and export them."""
     for handler in service_log.handlers:
         logging.getLogger("opentelemetry").addHandler(handler)
+    # Otherwise it logs what it cannot parse of a client's header.
+    logging.getLogger("opentelemetry.baggage").setLevel(logging.ERROR)
     resource = Resource.create({SERVICE_NAME: app.config["OTEL_SERVICE_NAME"]})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     app.extensions["tracing"] = provider
@@ -69,13 +72,13 @@ def init_app(app: Flask) -> None:
         app, request_hook=_log_trace, tracer_provider=provider, enable_commenter=False
     )
     _trace_statements(app, provider)
+    exporter = Exporter(f"{app.config['OTEL_EXPORTER_OTLP_ENDPOINT'].rstrip('/')}/v1/traces")
     starting = Lock()
 
     @app.before_request
     def start_exporting() -> None:
         """Start the thread that exports, in a process that responds: the server forks it from another one."""
         if starting.acquire(blocking=False):  # Once: it is never released.
-            exporter = Exporter(f"{app.config['OTEL_EXPORTER_OTLP_ENDPOINT'].rstrip('/')}/v1/traces")
             provider.add_span_processor(BatchSpanProcessor(exporter))
             Thread(target=_export_the_rest_at_exit, args=(provider,), name="traces", daemon=False).start()
 

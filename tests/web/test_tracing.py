@@ -261,14 +261,19 @@ class TestProcesses:
 
     pytestmark = pytest.mark.slow
 
-    def test_each_worker_exports_the_spans_of_its_requests(
+    def test_each_worker_exports_the_spans_of_its_requests_and_may_ignore_their_context(
         self, collector: Collector, tmp_path: Path
     ) -> None:
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "WORKERS": "2"}
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_PROPAGATORS": "none",
+            "WORKERS": "2",
+        }
+        context = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
         with running_server(tmp_path, **settings) as server:
             for number in range(1, 21):  # Each worker accepts some of the connections.
                 server.get(f"{PREFIX}/posts/{number}")
-                server.send("POST", f"{PREFIX}/posts", json={})
+                server.send("POST", f"{PREFIX}/posts", context, json={})
 
         found = collector.spans()
         names = Counter(span.name for span in found)
