@@ -30,7 +30,7 @@ import jwt
 import orjson
 from sqlalchemy import create_engine, text
 
-from benchmarks.load import Load, load, request_bytes
+from benchmarks.load import Load, Request, load, request_bytes
 from benchmarks.servers import (
     API_PREFIX,
     DATABASES,
@@ -307,24 +307,21 @@ def measure(
         etag = workload.send(server).etag if workload.is_conditional else None
         headers = [f"{name}: {value}" for name, value in workload.headers(server, etag).items()]
         path = API_PREFIX + workload.path
-        requests[server.name] = request_bytes(workload.method, path, headers, workload.body)
+        content = request_bytes(workload.method, path, headers, workload.body)
+        requests[server.name] = Request(content, workload.status)
 
     def run(server: Server, connections: int, rate: float | None = None) -> Load:
         loading = load_process.submit(
             load,
             server.port,
-            requests[server.name],
-            status=workload.status,
+            [requests[server.name]],
             connections=connections,
             seconds=options.seconds,
             rate=rate,
         )
-        try:
-            outcome = loading.result()
-        except OSError as error:
-            raise SystemExit(f"{workload.name}: {server.name}: {error!r}") from None
+        outcome = loading.result()
         if outcome.failures:
-            raise SystemExit(f"{workload.name}: {outcome.failures} responses of {server.name} were failures")
+            raise SystemExit(f"{workload.name}: {server.name}: {dict(outcome.failures)}")
         return outcome
 
     figures = {server.name: Figures() for server in servers}

@@ -10,15 +10,13 @@ after a `+`. The load comes from the same machine and takes its share of the pro
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
-from statistics import quantiles
 
 import click
 import orjson
 
-from benchmarks.load import Load, load, request_bytes
+from benchmarks.load import Load, Request, load, milliseconds, request_bytes
 from benchmarks.servers import (
     API_PREFIX,
     DATABASES,
@@ -32,14 +30,6 @@ from benchmarks.servers import (
 
 CONNECTIONS = (1, 8, 64, 256)
 SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request, and the status of the expected response."""
-
-    content: bytes
-    status: int
 
 
 @click.command()
@@ -71,7 +61,7 @@ def requests_to(server: Server) -> tuple[Request, Request]:
     headers = [f"Authorization: Bearer {server.sign_in(author)}"]
     body = orjson.dumps({"body": "The first snowdrops are out. #garden"})
     return (
-        Request(request_bytes("GET", f"{API_PREFIX}/posts?limit=25"), 200),
+        Request(request_bytes("GET", f"{API_PREFIX}/posts?limit=25")),
         Request(request_bytes("POST", f"{API_PREFIX}/posts", headers, body), 201),
     )
 
@@ -79,9 +69,7 @@ def requests_to(server: Server) -> tuple[Request, Request]:
 def measure(processes: Executor, port: int, mix: Sequence[tuple[Request, int]]) -> list[Load]:
     """Send several kinds of requests at the same time, each over its number of connections."""
     running = [
-        processes.submit(
-            load, port, request.content, status=request.status, connections=connections, seconds=SECONDS
-        )
+        processes.submit(load, port, [request], connections=connections, seconds=SECONDS)
         for request, connections in mix
     ]
     return [one.result() for one in running]
@@ -91,8 +79,8 @@ def cells(outcomes: Sequence[Load]) -> str:
     """Return the figures of simultaneous loads as cells of a table."""
     columns = []
     for outcome in outcomes:
-        p50, p99 = (1000 * quantiles(outcome.latencies, n=100)[percent - 1] for percent in (50, 99))
-        columns.append([f"{outcome.rate:.0f}", f"{p50:.1f}", f"{p99:.1f}", str(outcome.failures)])
+        p50, p99, _ = milliseconds(outcome.latencies, 50, 99)
+        columns.append([f"{outcome.rate:.0f}", p50, p99, str(outcome.failures.total())])
     return " | ".join(" + ".join(figures) for figures in zip(*columns, strict=True))
 
 

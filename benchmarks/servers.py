@@ -50,7 +50,8 @@ class Server:
 
     name: str
     port: int
-    process: psutil.Process
+    process: psutil.Popen
+    log: Path
     token: str = ""
 
     def send(
@@ -73,6 +74,11 @@ class Server:
             "access_token"
         ]
         return token
+
+    def stop(self) -> None:
+        """Tell it to stop, and wait until it has ended."""
+        self.process.terminate()
+        self.process.wait(START_SECONDS)
 
     def processor_seconds(self) -> float:
         """Return the processor time of all its processes since their start."""
@@ -188,24 +194,38 @@ def python_of(checkout: Path) -> str:
     return str(own) if checkout != ROOT and own.exists() else sys.executable
 
 
-@contextmanager
-def running_server(
-    name: str, command: str, database_url: str, *, checkout: Path = ROOT, **settings: str
-) -> Iterator[Server]:
-    """Run a server on a free port, which replaces {port} in its command; `python` is that of the checkout."""
+def free_port() -> int:
+    """Return a port that is not in use."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
-    environment = {**os.environ, **SETTINGS, "DATABASE_URL": database_url, "PORT": str(port), **settings}
+    return port
+
+
+@contextmanager
+def running_server(
+    name: str,
+    command: str,
+    database_url: str,
+    *,
+    checkout: Path = ROOT,
+    **settings: str,
+) -> Iterator[Server]:
+    """Run a server, by default on a free port, which replaces {port} in its command.
+
+    `python` in the command is that of the checkout.
+    """
+    port = int(settings.setdefault("PORT", str(free_port())))
+    environment = {**os.environ, **SETTINGS, "DATABASE_URL": database_url, **settings}
     program, *arguments = command.format(port=port).split()
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(
+    with tempfile.NamedTemporaryFile() as log:
+        process = psutil.Popen(
             [python_of(checkout) if program == "python" else program, *arguments],
             cwd=checkout,
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        server = Server(name, port, psutil.Process(process.pid))
+        server = Server(name, port, process, Path(log.name))
         deadline = time.monotonic() + START_SECONDS
         try:
             while True:
@@ -214,21 +234,21 @@ def running_server(
                     break
                 except OSError:
                     if process.poll() is not None or time.monotonic() > deadline:
-                        log.seek(0)
-                        raise SystemExit(f"{name} does not start:\n{log.read()}") from None
+                        raise SystemExit(f"{name} does not start:\n{server.log.read_text()}") from None
                     time.sleep(0.1)
             yield server
         finally:
-            process.terminate()
-            process.wait(START_SECONDS)
+            if process.poll() is None:
+                server.stop()
 
 
 @contextmanager
-def running_service(kind: str) -> Iterator[Server]:
-    """Run the service on a seeded database, with one worker."""
+def running_service(kind: str, *, posts: int = 1000, workers: int = 1, **settings: str) -> Iterator[Server]:
+    """Run the service on a seeded database."""
     with running_database(kind) as database:
         url = database.create("seeded")
         run_flask(url, "db", "upgrade")
-        run_flask(url, "seed", "--users=100", "--posts=1000", "--password", SECRET)
-        with running_server("service", SERVE, url, WORKERS="1") as server:
+        run_flask(url, "seed", f"--users={posts // 10}", f"--posts={posts}", "--password", SECRET)
+        settings["WORKERS"] = str(workers)
+        with running_server("service", SERVE, url, **settings) as server:  # type: ignore[arg-type]
             yield server
