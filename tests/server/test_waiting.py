@@ -16,12 +16,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.config import SETTINGS
 from api.server import HASHING_MAXIMUM, Lane
 from benchmarks.slow_clients import KINDS
 from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD
-from tests.support.server import Server, running_server
+from tests.support.server import UNLIMITED, Server, running_server
 from tests.support.wait import wait_until
 
 ANN = {"username": "ann", "email": "ann@example.com", "password": PASSWORD}
@@ -48,7 +47,6 @@ def test_slow_clients_delay_no_others(server: Server, kind: str) -> None:
 
 
 PATIENT = {"DATABASE_TIMEOUT_SECONDS": "60"}
-UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
 
 
 @pytest.fixture

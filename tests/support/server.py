@@ -2,6 +2,7 @@
 
 import os
 import socket
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from email.message import Message
@@ -14,13 +15,16 @@ import orjson
 import psutil
 
 from api.app import create_app
-from api.config import Config
+from api.config import SETTINGS, Config
 from api.db import db
+from tests.support.contract import PREFIX
+from tests.support.factories import PASSWORD
 from tests.support.processes import ModuleProcess
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
 JSON = {"Content-Type": "application/json"}
 SERVE = ("flask", "serve")
+UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
 
 
 class Server:
@@ -54,6 +58,14 @@ class Server:
             connection.request(method, path, json and orjson.dumps(json), {**JSON, **(headers or {})})
             response = connection.getresponse()
             return response.status, response.headers, orjson.loads(response.read())
+
+    def sign_up(self, username: str) -> str:
+        """Register a user, and return an access token."""
+        user = {"username": username, "email": f"{username}@example.com", "password": PASSWORD}
+        self.send("POST", f"{PREFIX}/users", json=user)
+        basic = "Basic " + b64encode(f"{username}:{PASSWORD}".encode()).decode()
+        token: str = self.send("POST", f"{PREFIX}/tokens", {"Authorization": basic})[2]["access_token"]
+        return token
 
     def connect(self) -> socket.socket:
         """Open a connection."""
@@ -101,18 +113,22 @@ def wait_until_open(port: int) -> None:
 
 @contextmanager
 def running_server(
-    folder: Path, command: Sequence[str] = SERVE, *, host: str = "127.0.0.1", **settings: str
+    folder: Path,
+    command: Sequence[str] = SERVE,
+    *,
+    host: str = "127.0.0.1",
+    **settings: str,
 ) -> Iterator[Server]:
-    """Migrate a database and serve it on a free port, with its files and log in a folder.
+    """Migrate a database and serve it, by default on a free port, with its files and log in a folder.
 
     `command` is the module that runs and its arguments; `{port}` in them stands for the port.
     """
-    port = free_port()
+    port = int(settings.setdefault("PORT", str(free_port())))
     database_url = settings.setdefault("DATABASE_URL", f"sqlite:///{folder}/microblog.db")
     migrate(database_url)
     process = ModuleProcess(
         *(word.format(port=port) for word in command),
-        environment={**os.environ, "PORT": str(port), **settings},
+        environment={**os.environ, **settings},
         log=folder / "server.log",
     )
     process.start()
