@@ -20,9 +20,11 @@ import trustme
 
 from api.config import ROOT
 from api.web.problem_types import PROBLEM_TYPES
+from benchmarks.restarts import requests_by, site
 from tests.support.contract import PREFIX
+from tests.support.load import loading
 from tests.support.nginx import needs_nginx, running_nginx, running_site
-from tests.support.server import free_port, running_server
+from tests.support.server import UNLIMITED, Server, free_port, running_server
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, needs_nginx]
@@ -342,3 +344,26 @@ class TestErrorsOfNginx:  # pragma: no cover -- needs nginx
 
         assert status == 400
         ensure_problem("bad_request", headers, body)
+
+
+def test_instances_that_are_restarted_in_turn_fail_no_request(tmp_path: Path) -> None:  # pragma: no cover
+    ports, port = [free_port(), free_port()], free_port()
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/microblog.db", "TRUSTED_PROXIES": "1", **UNLIMITED}
+
+    def start(stack: ExitStack, port: int) -> Server:
+        folder = tmp_path / str(port)
+        folder.mkdir(exist_ok=True)
+        return stack.enter_context(running_server(folder, PORT=str(port), **settings))
+
+    with ExitStack() as stack:
+        instances = [stack.enter_context(ExitStack()) for _ in ports]
+        first, _ = [start(each, own_port) for each, own_port in zip(instances, ports, strict=True)]
+        stack.enter_context(running_nginx(tmp_path, port, site(port, ports)))
+        with loading(port, requests_by(first.sign_up("ann"))) as running:
+            for instance, own_port in zip(instances, ports, strict=True):
+                instance.close()
+                start(instance, own_port)
+
+    outcome = running.result()
+    assert not outcome.failures
+    assert len(outcome.latencies) > 50

@@ -47,6 +47,13 @@ class TestSystemd:  # pragma: no cover -- needs systemd
 
         assert analyze("verify", "--man=no", str(unit)) == (0, "")
 
+    def test_finds_no_mistake_in_an_instance(self, tmp_path: Path) -> None:
+        unit = tmp_path / "microblog@8000.service"
+        text = UNIT.read_text("utf-8").replace(HOME, str(ROOT)).partition("[Install]")[0]
+        unit.write_text(text + (DEPLOY / "microblog-instance.conf").read_text("utf-8"), "utf-8")
+
+        assert analyze("verify", "--man=no", str(unit)) == (0, "")
+
     def test_finds_mistakes_of_other_units(self, tmp_path: Path) -> None:
         unit = tmp_path / UNIT.name
         unit.write_text(UNIT.read_text("utf-8").replace(HOME, str(tmp_path)), "utf-8")

@@ -2,17 +2,20 @@
 
 import os
 import signal
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
+from benchmarks.restarts import begun, requests_by
 from tests.support.contract import PREFIX
-from tests.support.server import Server, read_all, running_server
-from tests.support.wait import TIMEOUT_SECONDS
+from tests.support.load import loading
+from tests.support.server import UNLIMITED, Server, read_all, running_server
+from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
 BODY = orjson.dumps({"username": "zoe", "email": "zoe@example.com", "password": "9 green horses"})
 # The server asks for the body when it has begun to read the request (RFC 9110, section 10.1.1).
@@ -86,3 +89,23 @@ def test_a_request_that_takes_longer_than_stop_seconds_is_ended(tmp_path: Path) 
 
         assert seconds_to_stop(server, signal.SIGTERM, is_group=False) < TIMEOUT_SECONDS
         assert client.recv(1) == b""
+
+
+def test_a_stop_under_load_loses_no_request(tmp_path: Path) -> None:
+    with running_server(tmp_path, WORKERS="2", **UNLIMITED) as server:
+
+        def ensure_begun(number: int) -> None:
+            assert begun(server.process.lines()) >= number
+
+        with loading(server.port, requests_by(server.sign_up("ann"))) as running:
+            wait_until(lambda: ensure_begun(50))
+            assert seconds_to_stop(server, signal.SIGTERM, is_group=False) < TIMEOUT_SECONDS
+
+    outcome = running.result()
+    with closing(sqlite3.connect(tmp_path / "microblog.db")) as database:
+        [(posts,)] = database.execute("SELECT count(*) FROM posts")
+    assert begun(server.process.lines()) == len(outcome.latencies)
+    assert posts == outcome.names.count("POST")
+    failures = {name.partition(": ")[2] for name in outcome.failures}
+    # Without a response, a connection is refused or closed before the first byte.
+    assert {"ConnectionRefusedError"} <= failures <= {"ConnectionRefusedError", "ConnectionResetError"}
