@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from smtplib import SMTPResponseException
 from threading import Event, Lock, Thread, main_thread
 
 from flask import Blueprint, Flask
@@ -21,8 +22,9 @@ POLL_SECONDS = 5
 # server takes, so that no other process sends the email meanwhile.
 RETRY_DELAY = timedelta(seconds=30)
 RETRY_DELAY_MAXIMUM = timedelta(hours=1)
-# The pause after an error of the mail server or the database. It doubles with each error.
-PAUSE_SECONDS = 10
+# The pause after an error of the mail server or the database. It doubles each time the mail server refuses a
+# connection, a sender or a password.
+PAUSE_SECONDS = 3
 PAUSE_SECONDS_MAXIMUM = 300
 
 DUE = select(WaitingEmail.due_at).where(WaitingEmail.due_at <= bindparam("now")).limit(1)
@@ -73,19 +75,24 @@ class Mailer:
         self.stop()
 
     def _run(self) -> None:
-        pause = PAUSE_SECONDS
+        pause: float = PAUSE_SECONDS
+        logged = ""
         while not self._stopping.is_set():
             self._woken.clear()
             try:
                 self.send_due()
             except Exception as error:  # noqa: BLE001 -- no error may end the thread.
+                is_refused = isinstance(error, SMTPResponseException)
+                pause = min(2 * pause, PAUSE_SECONDS_MAXIMUM) if is_refused else PAUSE_SECONDS
                 # The text of the error is not logged: it may contain the address.
                 reason = f"{type(error).__name__} {getattr(error, 'smtp_code', '')}".rstrip()
-                self._app.logger.error("Emails wait: %s. Next attempt in %d s.", reason, pause)  # noqa: TRY400
+                line = f"Emails wait: {reason}. Next attempt in {pause:.0f} s."
+                if line != logged:
+                    self._app.logger.error(line)  # noqa: TRY400
+                    logged = line
                 self._stopping.wait(pause)
-                pause = min(2 * pause, PAUSE_SECONDS_MAXIMUM)
             else:
-                pause = PAUSE_SECONDS
+                pause, logged = PAUSE_SECONDS, ""
                 self._woken.wait(POLL_SECONDS)
 
     def send_due(self) -> None:

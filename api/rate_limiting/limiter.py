@@ -19,7 +19,7 @@ from api.rate_limiting.storage import MemoryStorage
 
 KNOWN_ADDRESS_SECONDS = 30 * 24 * 3600
 REDIS_TIMEOUT_SECONDS = 0.5
-REDIS_RETRY_SECONDS = 5
+REDIS_RETRY_SECONDS = 3
 
 Result = TypeVar("Result")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from smtplib import SMTPException
+from smtplib import SMTPAuthenticationError, SMTPException
 from typing import Any, NoReturn
 
 import pytest
@@ -465,16 +465,37 @@ class TestThread:
         request_reset(client)
         mailer.start()
 
-        def assert_logged() -> None:
-            assert caplog.text.count("Emails wait: ConnectionRefusedError. Next attempt in ") > 2
-
-        wait_until(assert_logged)
+        wait_until(
+            lambda: caplog.text.index("Emails wait: ConnectionRefusedError. Next attempt in "), ValueError
+        )
         assert waiting(app) == [("ann@example.com", "password_reset", 0)]
         with running_mailbox(port=port) as mailbox:
             wait_until(lambda: mailbox._received[0], IndexError)
 
             assert mailbox.subjects("ann@example.com") == [SUBJECT]
         assert "example.com" not in caplog.text
+
+    def test_pauses_for_longer_each_time_the_server_refuses_it(
+        self, mailer: Mailer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        refused = SMTPAuthenticationError(535, b"No.")
+        errors: list[Exception] = [refused, refused, refused, TimeoutError(), TimeoutError(), refused]
+        pauses: list[float] = []
+
+        def send_due() -> None:
+            if errors:
+                raise errors.pop(0)
+            mailer.stop()
+
+        monkeypatch.setattr(mailer, "send_due", send_due)
+        monkeypatch.setattr(mailer._stopping, "wait", pauses.append)
+        mailer.start()
+        assert mailer._thread
+        mailer._thread.join()
+
+        assert pauses == [6, 12, 24, 3, 3, 6]
+        assert caplog.text.count("Emails wait: SMTPAuthenticationError 535. Next attempt in 12 s.") == 1
+        assert caplog.text.count("Emails wait: TimeoutError. Next attempt in 3 s.") == 1
 
     def test_ends_after_the_email_that_is_being_sent(
         self,
