@@ -11,7 +11,7 @@ import time
 import warnings
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -154,6 +154,19 @@ class PostgreSQL:
         return float(
             ended.children_user + ended.children_system + sum(spent.user + spent.system for spent in running)
         )
+
+    def kill(self) -> None:
+        """End all processes of the server by SIGKILL."""
+        processes = [self._postmaster, *self._postmaster.children(recursive=True)]
+        for process in processes:  # First the postmaster, which would restart the others.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes)
+
+    def start(self) -> None:
+        """Start the server again."""
+        self._server.ensure_postgres_running()
+        self._postmaster = psutil.Process(self._server.get_pid())
 
     def stop(self) -> None:
         """Stop the server and delete its files."""

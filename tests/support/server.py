@@ -27,20 +27,13 @@ SERVE = ("flask", "serve")
 UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
 
 
-class Server:
-    """A running service."""
+class Service:
+    """A service that listens at a port."""
 
-    def __init__(self, host: str, port: int, process: ModuleProcess) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self.process = process
         self.url = f"http://{host}:{port}"
-
-    @property
-    def pid(self) -> int:
-        """The id of the first process, which is that of its group."""
-        assert self.process.pid
-        return self.process.pid
 
     def get(self, path: str) -> tuple[int, object]:
         """Return the status and the JSON at a path."""
@@ -50,14 +43,14 @@ class Server:
     def send(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> tuple[int, Message, Any]:
-        """Send a request; return the status, the headers and the JSON of the response.
+        """Send a request; return the status, the headers and the JSON of the response, None without a body.
 
-        Raises OSError or HTTPException if there is none.
+        Raises OSError or HTTPException if there is no response.
         """
         with closing(HTTPConnection(self.host, self.port, timeout=TIMEOUT_SECONDS)) as connection:
             connection.request(method, path, json and orjson.dumps(json), {**JSON, **(headers or {})})
             response = connection.getresponse()
-            return response.status, response.headers, orjson.loads(response.read())
+            return response.status, response.headers, orjson.loads(response.read() or b"null")
 
     def sign_up(self, username: str) -> str:
         """Register a user, and return an access token."""
@@ -81,6 +74,20 @@ class Server:
             if ends:
                 connection.shutdown(socket.SHUT_WR)
             return read_all(connection)
+
+
+class Server(Service):
+    """A running service of this checkout."""
+
+    def __init__(self, host: str, port: int, process: ModuleProcess) -> None:
+        super().__init__(host, port)
+        self.process = process
+
+    @property
+    def pid(self) -> int:
+        """The id of the first process, which is that of its group."""
+        assert self.process.pid
+        return self.process.pid
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that serve requests."""
