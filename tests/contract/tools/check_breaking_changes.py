@@ -6,7 +6,6 @@ A release is a tag such as `v1.2.3`. docs/versioning.md says what is breaking.
 import copy
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from api.config import ROOT
 from api.contract.openapi import as_yaml
 from tests.contract.tools.tools import NODE_TOOLS, run
 from tests.support.contract import CONTRACT
+from tests.support.git import git, last_release
 
 # A larger value of these is a wider limit, in responses too.
 LIMITS = {"maximum", "maxItems", "maxLength"}
@@ -55,14 +55,8 @@ def unannounced(base: Document, revision: Document, changelog: str, folder: Path
     return [] if has_version and ANNOUNCEMENT.search(since) else found
 
 
-def git(*arguments: str) -> str:
-    """Return the output of git, or "" if it fails."""
-    ended = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    return ended.stdout.strip() if ended.returncode == 0 else ""
-
-
 def test_breaking_changes_since_the_last_release_are_announced(tmp_path: Path) -> None:
-    release = git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*")
+    release = last_release()
     if not release:
         pytest.skip("there is no release: git has no tag such as v1.2.3")
     base = yaml.load(git("show", f"{release}:openapi.yaml"), yaml.CSafeLoader)
