@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
+from time import sleep
 from typing import Any
 
 import click
@@ -27,6 +28,10 @@ from api.db.transactions import reason_of
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE of a lock_timeout.
 # SQLSTATEs of PostgreSQL: the database is read-only, or the role lacks a privilege.
 REFUSED = frozenset({"25006", "42501"})
+# While a migration waits for the lock of a table, all who would read it wait behind it. It gives up before
+# they do (`READ_LOCK_TIMEOUT` in api/db/postgresql.py), and tries again after a pause in which they read.
+SET_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
+PAUSE_SECONDS = 0.5
 BATCH_PREFIX = "_alembic_tmp_"  # Alembic's name for the new table, before it replaces the old one.
 
 
@@ -137,7 +142,6 @@ def connected_to_postgresql() -> Iterator[Connection]:
     All revisions are applied in one transaction, which has the settings and the lock: behind a pooler, each
     transaction may run in another session.
     """
-    lock_timeout = current_app.config["DATABASE_TIMEOUT_SECONDS"]
     with connect() as connection, connection.begin():
         # Changing a large table, or waiting for another process, may take longer than the timeouts of
         # requests.
@@ -145,7 +149,7 @@ def connected_to_postgresql() -> Iterator[Connection]:
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         lock_postgresql(connection)
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout}s'")
+        connection.exec_driver_sql(SET_LOCK_TIMEOUT)
         yield connection
 
 
@@ -197,24 +201,44 @@ OPTIONS: dict[str, Any] = {
 }
 # Not in alembic.ini: Alembic cannot read hooks there if the path of the folder contains a percent sign.
 context.script.hooks.append({"_hook_name": "ruff", "type": "ruff"})
-if context.is_offline_mode():
-    context.configure(url=current_app.config["DATABASE_URL"], literal_binds=True, **OPTIONS)
-    with context.begin_transaction():
-        context.run_migrations()
-else:
+
+
+def migrate() -> None:
+    """Run the migrations in one transaction.
+
+    If another session of PostgreSQL has locked a table, try again for `DATABASE_TIMEOUT_SECONDS`.
+    """
     connected = connected_to_sqlite if db.engine.dialect.name == "sqlite" else connected_to_postgresql
-    with connected() as connection:
-        context.configure(connection=connection, **OPTIONS)
+    attempts: int = current_app.config["DATABASE_TIMEOUT_SECONDS"]  # An attempt and a pause take a second.
+    while True:
         try:
-            with context.begin_transaction():
-                context.run_migrations()
+            with connected() as connection:
+                context.configure(connection=connection, **OPTIONS)
+                with context.begin_transaction():
+                    context.run_migrations()
         except CommandError as error:
             if "not up to date" in str(error):
                 raise CommandError("The database is not up to date: run `flask db upgrade` first.") from None
             raise
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in REFUSED:
+            sqlstate = getattr(error.orig, "sqlstate", None)
+            if sqlstate in REFUSED:
                 raise SystemExit(f"Cannot migrate the database: {reason_of(error)}") from None
-            if is_busy(error.orig) or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            attempts -= 1
+            if sqlstate == LOCK_NOT_AVAILABLE and attempts:
+                sleep(PAUSE_SECONDS)
+                continue
+            if sqlstate == LOCK_NOT_AVAILABLE or is_busy(error.orig):
                 raise SystemExit("Nothing was migrated: another session has locked the database.") from None
             raise
+        return
+
+
+if context.is_offline_mode():
+    context.configure(url=current_app.config["DATABASE_URL"], literal_binds=True, **OPTIONS)
+    with context.begin_transaction():
+        if context.get_context().dialect.name == "postgresql":
+            context.execute(SET_LOCK_TIMEOUT)
+        context.run_migrations()
+else:
+    migrate()

@@ -22,6 +22,7 @@ from sqlalchemy import CheckConstraint, MetaData, Table, inspect, make_url, text
 
 from api.config import ROOT
 from api.db import db, utc_now
+from api.db.postgresql import READ_LOCK_TIMEOUT
 from api.models import Like, Post, User
 from tests.conftest import DATABASES
 from tests.support.processes import ModuleProcess
@@ -312,6 +313,27 @@ class TestProcesses:
         assert process.lines()[-1] == "Nothing was migrated: another session has locked the database."
         assert "Traceback" not in "".join(process.lines())
         assert settled_revision(app) == REVISIONS[-1]
+
+    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+    def test_that_wait_for_a_table_let_others_read_it(
+        self, new_migrated_app: Callable[..., Flask], database_url: str, flask_db: StartModule
+    ) -> None:
+        url = make_url(new_migrated_app("postgresql").config["DATABASE_URL"]).set(drivername="postgresql")
+        conninfo = url.render_as_string(hide_password=False)
+        waits: list[float] = []
+        with psycopg.connect(conninfo, autocommit=True) as reader, psycopg.connect(conninfo) as backup:
+            backup.execute("LOCK TABLE users IN ACCESS SHARE MODE")  # As pg_dump does.
+            process = flask_db("downgrade", DATABASE_URL=conninfo)
+            reader.execute(f"SET lock_timeout = '{READ_LOCK_TIMEOUT}'")
+            while process.is_alive():
+                time.sleep(0.01)
+                began = time.monotonic()
+                reader.execute("SELECT id FROM users")
+                waits.append(time.monotonic() - began)
+                if sum(wait > 0.1 for wait in waits) == 2:
+                    backup.rollback()
+
+        assert process.end() == 0, process.lines()
 
 
 def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
