@@ -70,7 +70,7 @@ def load(
     """
     outcome = Load()
     series = chain.from_iterable(repeat(requests))
-    random = Random(1)  # noqa: S311 -- not used for secrets.
+    random = Random(1)
     idle: list[socket.socket] = []
     busy: dict[socket.socket, tuple[float, Request]] = {}
     began = due = perf_counter()

@@ -82,7 +82,7 @@ class Mix:
     post_ids: list[int]
 
     def __iter__(self) -> Iterator[Request]:
-        random = Random(1)  # noqa: S311 -- not used for secrets.
+        random = Random(1)
         shares = list(accumulate(operation.share for operation in OPERATIONS))
         popularity = list(accumulate(1 / rank for rank in range(1, POSTS + 1)))
 
