@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import needs_chromium
+from benchmarks.docs_page import measure
+from tests.support.browser import HEIGHTS, needs_chromium
 from tests.support.server import Server, running_server
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,13 @@ class TestPage:  # pragma: no cover -- needs Chromium
         assert page.viewport_size
         assert table
         assert table["x"] + table["width"] <= page.viewport_size["width"]
+
+    def test_transfers_less_than_half_a_megabyte(self, service: Server, browser: Browser) -> None:
+        view = measure(browser, service.url, max(HEIGHTS))
+
+        assert 0 < view.seconds_to_first_paint <= view.seconds_to_guides
+        assert view.requests >= 7  # The page, its five files, and the contract.
+        assert view.kilobytes < 500
 
     def test_signs_in_and_sends_requests(self, service: Server, page: Page) -> None:
         page.goto(f"{service.url}/docs#get-/me")
