@@ -1,4 +1,8 @@
-"""The application factory. It registers the hooks in the order in which they run."""
+"""The application factory.
+
+Flask runs `before_request` hooks in the order in which they are registered here, and `after_request` hooks in
+the reverse order.
+"""
 
 from flask import Flask
 

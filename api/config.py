@@ -84,7 +84,7 @@ def rate_limit(default: str, meaning: str) -> fields.String:
 
 def page_url(meaning: str) -> fields.String:
     """Declare the URL of a page of the front end, into which a token is inserted."""
-    error = "must begin with https:// and contain {{token}}."
+    error = "must begin with http:// or https:// and contain {{token}}."
     return text("", meaning, Regexp(r"(https?://[!-~]*\{token\}[!-~]*)?\Z", error=error))
 
 
@@ -227,7 +227,8 @@ class SettingsSchema(Schema):
     WORKERS = number(1, "Worker processes.")
     THREADS = number(
         4,
-        "Threads in each worker process for reads that may wait; half as many more run writes.",
+        "Threads in each worker process for reads that may wait; half as many more run writes, on SQLite "
+        "one.",
     )
     REQUEST_SECONDS = number(10, "Longest time in which a client sends a request body.")
     STOP_SECONDS = number(15, "Longest time that running requests get to finish when the server stops.")

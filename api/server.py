@@ -178,9 +178,9 @@ class Front:
             await self._refusing.run(self._respond, environ, protocol)
 
     def _lane_of(self, method: str, path: str) -> Lane:
-        """Return the lane of a request. Requests without an operation, which get a 404 or 405, have one.
+        """Return the lane of a request. Requests without an operation (404, 405) share one.
 
-        A proxy may leave a prefix before the path.
+        Paths are compared by their ends, because a proxy may leave a prefix.
         """
         if any(method == each and path.endswith(end) for each, end in self._hashing_paths):
             return self._hashing
@@ -210,7 +210,7 @@ class Front:
         status = 500
         headers: Headers = []
 
-        def start_response(line: str, fields: Headers, _exc_info: Any = None) -> Any:
+        def start_response(line: str, fields: Headers, _exc_info: object = None) -> Any:
             nonlocal status, headers
             status, headers = int(line[:3]), fields  # Without PEP 3333's `write`, which Flask does not use.
 
@@ -266,7 +266,7 @@ def environ_key(header: str) -> str:
 
 
 def fault_of(environ: "WSGIEnvironment") -> Exception | None:
-    """Return the error of a request that HTTP forbids and granian accepts."""
+    """Return the error of a request that is invalid HTTP although granian accepts it; None if it is valid."""
     host = environ.get("HTTP_HOST", "")
     if "," in host or not (host or environ["SERVER_PROTOCOL"] == "HTTP/1.0"):
         return Problem("bad_request")  # RFC 9112, section 3.2.

@@ -156,11 +156,11 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"MAIL_FROM": "Microblog\nBcc: eve@example.com <post@example.com>"}, "MAIL_FROM must be like"),
         (
             {"PASSWORD_RESET_URL": "https://app.example/reset"},
-            "PASSWORD_RESET_URL must begin with https:// and contain {token}.",
+            "PASSWORD_RESET_URL must begin with http:// or https:// and contain {token}.",
         ),
         (
             {"PASSWORD_RESET_URL": "javascript:{token}"},
-            "PASSWORD_RESET_URL must begin with https:// and contain {token}.",
+            "PASSWORD_RESET_URL must begin with http:// or https:// and contain {token}.",
         ),
         (
             {"PRIVATE_EMAIL_DOMAINS": "a b"},

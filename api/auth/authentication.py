@@ -43,7 +43,7 @@ def init_app(app: Flask) -> None:
     app.extensions["passwords"] = Passwords(
         memory=app.config["PASSWORD_HASH_MEMORY"],
         time=app.config["PASSWORD_HASH_TIME"],
-        # Two threads stay free for other requests.
+        # Under a WSGI server, two threads stay free for others. `flask serve` has threads for passwords.
         queue=max(HASHES_AT_ONCE, app.config["THREADS"] - 2),
     )
 

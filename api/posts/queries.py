@@ -62,21 +62,21 @@ def posts_matching(
 ) -> tuple[Query[Post], Key]:
     """Return the posts that match all given filters, and the key that orders them.
 
-    The key is the post's id in the index that finds the posts, so that a page is read without sorting.
+    Each key is the id of the post, in the table whose index finds the posts. A page is read in its order,
+    without sorting.
     """
     key: Key = Post.id
     if tag is not None:
         key = Hashtag.post_id
     if mentions is not None:
         key = Mention.post_id
-    terms = terms_of(q or "")
     if q is not None and database_name() == "sqlite":
         key = search_index.c.rowid
     matching = _posts_matching(
-        author=author if author is None else folded(author),
-        search=q if q is None else _search_expression(terms),
-        tag=tag if tag is None else tag_of(tag),
-        mentions=mentions if mentions is None else folded(mentions),
+        author=None if author is None else folded(author),
+        search=None if q is None else _search_expression(terms_of(q)),
+        tag=None if tag is None else tag_of(tag),
+        mentions=None if mentions is None else folded(mentions),
     )
     return matching, key
 
@@ -117,7 +117,7 @@ def _search_expression(terms: Sequence[Term]) -> str:
     return " AND ".join(f'"{" ".join(term.words)}"{"*" * term.is_prefix}' for term in terms) or '""'
 
 
-def ids_of_posts_around(post_id: int, author_id: int) -> Select[int]:
+def ids_of_posts_changed_by_deleting_post(post_id: int, author_id: int) -> Select[int]:
     """Return the ids of the posts that change when a post is deleted, in locking order.
 
     These are the post that it replies to, the post, and its replies; none if it has another author.

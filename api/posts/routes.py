@@ -11,13 +11,13 @@ from api.db import FOR_NO_KEY_UPDATE, db
 from api.models import Post
 from api.posts.queries import (
     ancestors_of,
-    ids_of_posts_around,
+    ids_of_posts_changed_by_deleting_post,
     posts_by,
     posts_matching,
     replies_to,
 )
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostThreadSchema, PostUpdateSchema
-from api.posts.writing import insert_post, save_post
+from api.posts.writing import insert_post, replace_entities
 from api.rendering import (
     Composite,
     Page,
@@ -97,9 +97,10 @@ def update_post(changes: dict[str, object], post_id: int) -> Row:
     post = db.get_or_404(Post, post_id, **FOR_NO_KEY_UPDATE)
     ensure_author(post)
     ensure_unchanged(post, post_schema)
+    old_body = post.body
     post.update(changes)
-    if "body" in changes:
-        save_post(post)
+    if post.body != old_body:
+        replace_entities(post)
     db.session.commit()
     return get_or_404(Post, post_id)
 
@@ -113,7 +114,9 @@ def delete_post(post_id: int) -> None:
 
     Permanently. Replies to it remain; their `in_reply_to_id` becomes null.
     """
-    db.session.execute(ids_of_posts_around(post_id, current_user_id()).with_for_update())
+    # Locks what the deletion changes; nothing if the caller is not the author.
+    changed = ids_of_posts_changed_by_deleting_post(post_id, current_user_id())
+    db.session.execute(changed.with_for_update())
     post = db.get_or_404(Post, post_id)
     ensure_author(post)
     ensure_unchanged(post, post_schema)

@@ -1,6 +1,6 @@
 """Representations of posts, and the input for writing them."""
 
-from marshmallow import EXCLUDE, fields, validate
+from marshmallow import fields, validate
 from marshmallow_sqlalchemy import auto_field
 from marshmallow_sqlalchemy.schema import SQLAlchemyAutoField
 from sqlalchemy import exists
@@ -13,6 +13,7 @@ from api.schemas import (
     ETag,
     Expandable,
     MultilineText,
+    RepresentationSchema,
     Text,
     TrimmedText,
     ViewerFlag,
@@ -28,22 +29,18 @@ BODY = {
 }
 
 
-class PostCountsSchema(BaseSchema):
+class PostCountsSchema(RepresentationSchema):
     """Counts of likes and replies."""
 
     class Meta:
         model = Post
-        unknown = EXCLUDE
 
     like_count = auto_field(required=True, metadata={"description": "Number of likes.", "example": 3})
     reply_count = auto_field(required=True, metadata={"description": "Number of replies.", "example": 1})
 
 
-class PostViewerSchema(BaseSchema):
+class PostViewerSchema(RepresentationSchema):
     """The relation between a post and the caller."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     liked = ViewerFlag(
         exists().where(Like.user_id == VIEWER_ID, Like.post_id == Post.id).correlate(Post),
@@ -51,22 +48,21 @@ class PostViewerSchema(BaseSchema):
     )
 
 
-def offset(description: str, example: int) -> SQLAlchemyAutoField:
+def position_field(description: str, example: int) -> SQLAlchemyAutoField:
     """Declare a field for a position in a post's text."""
     return auto_field(
         required=True, metadata={"format": "int32", "description": description, "example": example}
     )
 
 
-class EntitySchema(BaseSchema):
+class EntitySchema(RepresentationSchema):
     """A hashtag, or the mention of a user, in a post's text."""
 
     class Meta:
         model = Entity
-        unknown = EXCLUDE
 
-    start = offset("Number of code points before it.", 29)
-    end = offset("Number of code points up to its end.", 36)
+    start = position_field("Number of code points before it.", 29)
+    end = position_field("Number of code points up to its end.", 36)
     tag = auto_field(
         required=True,
         metadata={
@@ -83,15 +79,14 @@ class EntitySchema(BaseSchema):
     )
 
 
-class URLEntitySchema(BaseSchema):
+class URLEntitySchema(RepresentationSchema):
     """A URL in a post's text."""
 
     class Meta:
         model = Entity
-        unknown = EXCLUDE
 
-    start = offset("Number of code points before it.", 0)
-    end = offset("Number of code points up to its end.", 11)
+    start = position_field("Number of code points before it.", 0)
+    end = position_field("Number of code points up to its end.", 11)
     url = auto_field(
         required=True,
         allow_none=False,
@@ -105,12 +100,11 @@ class URLEntitySchema(BaseSchema):
     )
 
 
-class PostSchema(BaseSchema):
+class PostSchema(RepresentationSchema):
     """A post."""
 
     class Meta:
         model = Post
-        unknown = EXCLUDE
 
     id = auto_field(required=True, metadata={"description": "Id of the post.", "example": 42})
     body = auto_field(required=True, metadata=BODY)
@@ -159,11 +153,8 @@ class PostSchema(BaseSchema):
     )
 
 
-class PostThreadSchema(BaseSchema):
+class PostThreadSchema(RepresentationSchema):
     """A post in its conversation."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     ancestors = fields.List(
         fields.Nested(PostSchema()),

@@ -35,12 +35,13 @@ def insert_post(user_id: int, body: str, **columns: Any) -> int:
     return post_id
 
 
-def save_post(post: Post) -> None:
-    """Flush a changed post, and replace its entities by those in its body."""
+def replace_entities(post: Post) -> None:
+    """Flush a post with a new body, and replace its entities by those in the body."""
     user_ids = _lock_mentioned_users(post.user_id, post.body)
     db.session.flush()
     db.session.execute(delete(Entity).where(Entity.post_id == post.id))
     _insert_entities(post.id, post.body, user_ids)
+    # `ensure_unchanged` may have loaded them, and the reference renderer reads the same object.
     db.session.expire(post, ["entities", "urls"])
 
 
@@ -50,7 +51,7 @@ def _insert_entities(post_id: int, body: str, user_ids: dict[str, int]) -> None:
 
 
 def _lock_mentioned_users(author_id: int, body: str) -> dict[str, int]:
-    """Return the ids of the users that a text may mention, by username, and possibly that of the author.
+    """Return the ids, by username, of the users that a text may mention. The author may be among them.
 
     Locks their rows and the author's, so that they cannot be renamed or deleted before the transaction ends.
     Without usernames in the text it locks nothing.
@@ -58,10 +59,10 @@ def _lock_mentioned_users(author_id: int, body: str) -> dict[str, int]:
     usernames = usernames_in(body)
     if not usernames:
         return {}
-    names: Any = sorted(usernames)
+    names: list[str] | str = sorted(usernames)
     if database_name() == "sqlite":
         names = orjson.dumps(names).decode()
-    db.session.connection()  # Begins the transaction.
+    db.session.connection()  # Begins the transaction; without one, `driver_rows` runs in autocommit.
     return dict(driver_rows(_lock_users(database_name()), author_id=author_id, usernames=names))
 
 
@@ -86,5 +87,6 @@ def _lock_users(database: str) -> Select[str, int]:
         (is_named & (unindexed_id > author_id), True),
     ]
     users = select(User.folded_username, User.id).order_by(User.id)
+    # PostgreSQL allows no locking clause in a branch of UNION ALL, but in a subquery of a branch.
     locked = [users.where(which).with_for_update(read=read, key_share=True) for which, read in in_order]
     return select(union_all(*(select(each.subquery()) for each in locked)).subquery())

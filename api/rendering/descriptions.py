@@ -1,4 +1,6 @@
-"""Descriptions of the rows that a route returns. `@returns` passes them to the renderer.
+"""Descriptions of the rows that a route returns: queries that are not executed yet.
+
+`@returns` passes them to the renderer. `db.get_or_404`, in contrast, reads a row at once.
 
 return get_or_404(Post, post_id)
 return first_or_404(user_named(username))
@@ -64,7 +66,7 @@ class Rows:
 class Composite:
     """An object whose members are descriptions, by their names in its schema."""
 
-    members: Mapping[str, Any]
+    members: Mapping[str, object]
 
 
 @query
@@ -88,6 +90,6 @@ def all_rows(query: Query[Any]) -> Rows:
     return Rows(query)
 
 
-def compose(**members: Any) -> Composite:
+def compose(**members: object) -> Composite:
     """Describe an object whose members are separate descriptions."""
     return Composite(members)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Self, TypeAlias, TypeVar
 
-from marshmallow import EXCLUDE, fields, validate
+from marshmallow import fields, validate
 from sqlalchemy import ColumnElement, Select, UnaryExpression, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from api.auth.signing import signed, signed_values
 from api.rendering.descriptions import Query
-from api.schemas import BaseSchema, Integer, QuerySchema, Text
+from api.schemas import BaseSchema, Integer, QuerySchema, RepresentationSchema, Text
 from api.web.problems import Problem
 from api.web.wrappers import current_request
 
@@ -61,16 +61,16 @@ class Window:
 
     @classmethod
     def of(
-        cls, query: Mapping[str, Any], key: Key, *, ascending: bool = False, endpoint: str | None = None
+        cls, parameters: Mapping[str, Any], key: Key, *, ascending: bool = False, endpoint: str | None = None
     ) -> Self:
-        """Return the window that a request asks for; `query` is what `PageQuery` loaded.
+        """Return the window that a request asks for by `limit` and `cursor`.
 
         Its cursors are valid for the list at `endpoint`, by default that of the request.
         """
-        window = cls(key, ascending, query["limit"], endpoint or current_request().endpoint or "")
-        if "cursor" not in query:
+        window = cls(key, ascending, parameters["limit"], endpoint or current_request().endpoint or "")
+        if "cursor" not in parameters:
             return window
-        values = signed_values(window._purpose, query["cursor"], 3)
+        values = signed_values(window._purpose, parameters["cursor"], 3)
         if values is None or values[0] != CURSOR_VERSION:
             raise Problem("invalid_cursor")
         _, backwards, anchor = values
@@ -114,7 +114,7 @@ class Window:
 
     @property
     def _purpose(self) -> str:
-        # A cursor is valid only for the list that returned it, in the same order.
+        # Binds a cursor to the endpoint and the key of its list, but not to the values of filters.
         return f"cursor of {self.endpoint} by {self.key}"
 
 
@@ -159,7 +159,7 @@ def walk(statement: Select[Any], key: Key, *, upwards: bool, anchor: Any, rows: 
 
 
 def _scan_or_search(
-    statement: Select[Any], key: Key, *, upwards: bool, beyond: Sequence[Any], rows: Any
+    statement: Select[Any], key: Key, *, upwards: bool, beyond: Sequence[ColumnElement[bool]], rows: Any
 ) -> Select[Any]:
     """Return a SELECT that is fast for few rows and for many.
 
@@ -188,7 +188,7 @@ def ordered(column: Key, *, upwards: bool) -> UnaryExpression[Any]:
     return column.asc() if upwards else column.desc()
 
 
-class PageSchema(BaseSchema):
+class PageSchema(RepresentationSchema):
     """One page of a list."""
 
     items = fields.List(fields.Raw(), required=True)  # See page_of().
@@ -209,9 +209,6 @@ class PageSchema(BaseSchema):
             "example": "WzEsMSw0Ml0.0W1KMVKjFzqQyVO9rvcqdAd_JvM",
         },
     )
-
-    class Meta:
-        unknown = EXCLUDE
 
     HEADERS = {"Link": "The neighbouring pages, as `next` and `prev` (RFC 8288)."}
 

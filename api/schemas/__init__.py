@@ -1,6 +1,6 @@
 """Base classes, field types and error messages of the schemas."""
 
-from api.schemas.base import BaseSchema, QuerySchema
+from api.schemas.base import BaseSchema, QuerySchema, RepresentationSchema
 from api.schemas.context import VIEWER_ID, VIEWER_SESSION_ID, Context
 from api.schemas.fields import (
     ETag,
@@ -24,6 +24,7 @@ __all__ = [
     "Integer",
     "MultilineText",
     "QuerySchema",
+    "RepresentationSchema",
     "Text",
     "TrimmedText",
     "UTCDateTimeField",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from marshmallow import RAISE, Schema, fields, validate
+from marshmallow import EXCLUDE, RAISE, Schema, fields, validate
 from marshmallow_sqlalchemy import SQLAlchemySchema
 
 from api.schemas.fields import Integer, Text, UTCDateTimeField
@@ -41,9 +41,16 @@ class BaseSchema(SQLAlchemySchema[Any]):
         for rule in field_obj.validators:
             if isinstance(rule, validate.Range):
                 rule.error = Message("out_of_range", "Must be from {min} to {max}.")
-        if self.unknown == RAISE and isinstance(field_obj, Text):  # Representations are not checked.
+        if self.unknown == RAISE and isinstance(field_obj, Text):  # Only input has patterns.
             pattern = field_obj.metadata.get("pattern", field_obj.pattern)
             field_obj.metadata = {**field_obj.metadata, "pattern": pattern}
+
+
+class RepresentationSchema(BaseSchema):
+    """The schema of a response. The contract allows further members, so that responses can grow."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(unknown=EXCLUDE, **kwargs)
 
 
 class QuerySchema(BaseSchema):

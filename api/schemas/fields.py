@@ -224,13 +224,11 @@ class ETag(fields.String):
     def serialize(self, attr: str, obj: object, accessor: object = None, **_kwargs: object) -> str:  # noqa: ARG002
         """Return the digest of one row."""
         schema = cast("Schema", self.parent)
-        members = {
-            name: field.serialize(name, obj, get_value) for name, field in tagged_fields(schema).items()
-        }
+        members = {name: field.serialize(name, obj, get_value) for name, field in etag_fields(schema).items()}
         return digest(orjson.dumps(members))
 
 
-def tagged_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
+def etag_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
     """Return the fields of a schema that its `ETag` covers."""
     not_covered = (ETag, Expandable)
     return {name: field for name, field in schema.dump_fields.items() if not isinstance(field, not_covered)}

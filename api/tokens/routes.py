@@ -61,7 +61,7 @@ def create_token(parameters: dict[str, bool]) -> TokenPair:
         user_agent=_user_agent(),
         created_at=now,
         refreshed_at=now,
-        expires_at=now + _session_life(),
+        expires_at=now + _session_lifetime(),
     )
     db.session.add(session)
     db.session.commit()
@@ -95,7 +95,7 @@ def refresh_token(fields: dict[str, str | None]) -> TokenPair:
     if session is None or session.origin != origin or session.expires_at <= now:
         raise invalid_token()
     if generation == session.generation:
-        session.refresh(now, grace=_grace(), life=_session_life())
+        session.refresh(now, grace=_grace(), life=_session_lifetime())
         db.session.commit()
     elif not session.was_used_since(generation, now - _grace()):
         db.session.execute(delete(Session).where(Session.id == session_id))
@@ -126,7 +126,7 @@ def delete_current_token() -> tuple[None, dict[str, str]]:
     """
     db.session.execute(delete(Session).where(Session.id == current_session_id()))
     db.session.commit()
-    return None, _cookie("", 0) if COOKIE in current_request().cookies else {}
+    return None, (_cookie("", 0) if COOKIE in current_request().cookies else {})
 
 
 @tokens.delete("/tokens/<id:token_id>")
@@ -154,7 +154,8 @@ def _token_pair(session: Session, *, in_cookie: bool) -> TokenPair:
         "token_type": "Bearer",
         "expires_in": max(0, expires_at - int(time.time())),
     }
-    return pair, _cookie(refresh_token, current_app.config["REFRESH_TOKEN_SECONDS"]) if in_cookie else {}
+    lifetime: int = current_app.config["REFRESH_TOKEN_SECONDS"]
+    return pair, (_cookie(refresh_token, lifetime) if in_cookie else {})
 
 
 def _cookie(token: str, seconds: int) -> dict[str, str]:
@@ -166,7 +167,7 @@ def _cookie(token: str, seconds: int) -> dict[str, str]:
     return {"Set-Cookie": cookie}
 
 
-def _session_life() -> timedelta:
+def _session_lifetime() -> timedelta:
     return timedelta(seconds=current_app.config["REFRESH_TOKEN_SECONDS"])
 
 

@@ -1,17 +1,22 @@
 """Representations of tokens and sessions, and the input for refreshing."""
 
-from marshmallow import EXCLUDE, fields, validate
+from marshmallow import fields, validate
 from marshmallow_sqlalchemy import auto_field
 
 from api.models import Session
-from api.schemas import VIEWER_SESSION_ID, BaseSchema, Integer, QuerySchema, Text, ViewerFlag
+from api.schemas import (
+    VIEWER_SESSION_ID,
+    BaseSchema,
+    Integer,
+    QuerySchema,
+    RepresentationSchema,
+    Text,
+    ViewerFlag,
+)
 
 
-class TokenPairSchema(BaseSchema):
+class TokenPairSchema(RepresentationSchema):
     """An access token and a refresh token (RFC 6749, section 5.1)."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     access_token = fields.String(
         required=True,
@@ -75,14 +80,13 @@ class TokenRefreshSchema(BaseSchema):
     )
 
 
-class SessionSchema(BaseSchema):
+class SessionSchema(RepresentationSchema):
     """One sign-in."""
 
     IS_CONFIDENTIAL = True
 
     class Meta:
         model = Session
-        unknown = EXCLUDE
 
     id = auto_field(
         required=True,

@@ -10,7 +10,7 @@ from api.db import db, utc_now
 from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_VERIFICATION
 from api.models import Session, User
-from api.users.queries import ids_of_posts_around, ids_of_users_around
+from api.users.queries import ids_of_posts_changed_by_deleting_user, ids_of_users_changed_by_deleting_user
 
 
 def register(fields: Mapping[str, Any]) -> User:
@@ -25,8 +25,8 @@ def register(fields: Mapping[str, Any]) -> User:
 
 def lock_rows_around(user_id: int) -> None:
     """Lock all rows that change when a user is deleted, in locking order."""
-    db.session.execute(ids_of_posts_around(user_id).with_for_update())
-    db.session.execute(ids_of_users_around(user_id).with_for_update())
+    db.session.execute(ids_of_posts_changed_by_deleting_user(user_id).with_for_update())
+    db.session.execute(ids_of_users_changed_by_deleting_user(user_id).with_for_update())
 
 
 def suspend(user: User) -> None:

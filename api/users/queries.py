@@ -43,7 +43,7 @@ def _users_between(first: str, last: str) -> Select[User]:
     return select(User).where(User.folded_username.between(first, last))
 
 
-def ids_of_posts_around(user_id: int) -> Select[int]:
+def ids_of_posts_changed_by_deleting_user(user_id: int) -> Select[int]:
     """Return the ids of the posts that change when an account is deleted, in locking order.
 
     These are the user's posts, the posts that these reply to, the replies to them, the posts that the user
@@ -60,7 +60,7 @@ def ids_of_posts_around(user_id: int) -> Select[int]:
     return select(Post.id).where(Post.id.in_(changed)).order_by(Post.id)
 
 
-def ids_of_users_around(user_id: int) -> Select[int]:
+def ids_of_users_changed_by_deleting_user(user_id: int) -> Select[int]:
     """Return the ids of the users that change when an account is deleted, in locking order.
 
     These are the user, the users that they follow, and their followers.

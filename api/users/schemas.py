@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import current_app
-from marshmallow import EXCLUDE, ValidationError, validate, validates, validates_schema
+from marshmallow import ValidationError, validate, validates, validates_schema
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
 
@@ -20,6 +20,7 @@ from api.schemas import (
     ETag,
     Expandable,
     MultilineText,
+    RepresentationSchema,
     Text,
     TrimmedText,
     ViewerFlag,
@@ -167,12 +168,11 @@ def ensure_no_name(password: str, username: str, email: str, member: str) -> Non
         raise invalid("same_as_name", "Must not be your username or email address.", member)
 
 
-class AuthorSchema(BaseSchema):
+class AuthorSchema(RepresentationSchema):
     """The author of a post."""
 
     class Meta:
         model = User
-        unknown = EXCLUDE
 
     id = auto_field(required=True, metadata={"description": "Id of the user.", "example": 7})
     username = auto_field(required=True, metadata={"description": "Username.", "example": "ann"})
@@ -181,9 +181,6 @@ class AuthorSchema(BaseSchema):
 class ProfileSchema(AuthorSchema):
     """The members that a public profile and an account have in common."""
 
-    class Meta(AuthorSchema.Meta):
-        pass
-
     about = auto_field(required=True, metadata=ABOUT)
     created_at = auto_field(
         required=True,
@@ -191,12 +188,11 @@ class ProfileSchema(AuthorSchema):
     )
 
 
-class UserCountsSchema(BaseSchema):
+class UserCountsSchema(RepresentationSchema):
     """Counts of a user's posts and follows."""
 
     class Meta:
         model = User
-        unknown = EXCLUDE
 
     posts = auto_field(
         "post_count",
@@ -213,11 +209,8 @@ class UserCountsSchema(BaseSchema):
     )
 
 
-class UserViewerSchema(BaseSchema):
+class UserViewerSchema(RepresentationSchema):
     """The relation between a user and the caller."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     following = ViewerFlag(
         exists().where(Follow.follower_id == VIEWER_ID, Follow.followed_id == User.id).correlate(User),
@@ -239,9 +232,6 @@ VIEWER = Expandable(
 class UserSchema(ProfileSchema):
     """A user's public profile."""
 
-    class Meta(AuthorSchema.Meta):
-        pass
-
     etag = ETag()
     counts = COUNTS
     viewer = VIEWER
@@ -251,9 +241,6 @@ class AccountSchema(ProfileSchema):
     """Your own account."""
 
     IS_CONFIDENTIAL = True
-
-    class Meta(AuthorSchema.Meta):
-        pass
 
     email = auto_field(field_class=Email, required=True)
     email_verified_at = auto_field(
@@ -306,8 +293,9 @@ class AccountUpdateSchema(BaseSchema):
 
     @validates("username", "email")
     def _check_new_value(self, value: str, data_key: str) -> None:
+        ensure_allowed = ensure_good_username if data_key == "username" else ensure_allowed_domain
         try:
-            (ensure_good_username if data_key == "username" else ensure_allowed_domain)(value)
+            ensure_allowed(value)
         except ValidationError:
             # The account may be older than the rule.
             if folded(value) != getattr(current_user(), f"folded_{data_key}"):

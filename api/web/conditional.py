@@ -19,8 +19,8 @@ MARKS = re.compile(r'^W/|(?:(?:--?|[:;])(?:x-)?(?:gzip|br|zstd|deflate)){1,3}(?=
 def response_etag(json: bytes, etag: str | None) -> str | None:
     """Return the `ETag` of a response, given its body and the body's member `etag`; None if it has none.
 
-    A representation with that member has a strong tag. Lists, and representations with expanded parts, have
-    weak ones: keyed with the secret, because a different secret makes the cursors in a list invalid.
+    Representations with that member have a strong tag. Lists, and representations with expanded parts, have
+    weak tags. These are keyed with the secret, because a new secret invalidates the cursors in a list.
     """
     request = current_request()
     if etag and not (request.is_safe and request.expand):
@@ -36,9 +36,9 @@ def ensure_unchanged(row: object, schema: Schema) -> None:
 
     The caller has locked the row, so that it cannot change between this check and the update.
 
-    RFC 9110, section 13.1.1, demands the strong comparison, by which a weak tag never matches. The marks of
-    proxies are removed first: this service gives no weak tag with the opaque part of a strong one, so that a
-    weak tag which matches is the strong one, as a proxy passed it on.
+    RFC 9110, section 13.1.1, requires the strong comparison, by which a weak tag never matches. A proxy may
+    have weakened a strong tag, so its marks are removed first. No weak tag of the service has the opaque part
+    of a strong one.
     """
     tags = _tags("If-Match")
     if tags is None or "*" in tags:
@@ -59,7 +59,7 @@ def is_fresh(etag: str) -> bool:
 
 def _tags(header: str) -> set[str] | None:
     """Return the tags that a header lists, without marks, or `*`; None if it is not sent."""
-    text = current_request().environ.get(f"HTTP_{header.upper().replace('-', '_')}")
+    text = current_request().headers.get(header)
     if text is None:
         return None
     if not re.fullmatch(CONDITION, text):

@@ -29,7 +29,7 @@ def init_app(app: Flask, cookie_path: str) -> None:
         return
 
     @app.before_request
-    def answer_preflight() -> Response | None:
+    def respond_to_preflight() -> Response | None:
         request = current_request()
         if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
             return None

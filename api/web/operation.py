@@ -33,6 +33,9 @@ class Operation:
 
 
 def operation_of(view: View) -> Operation:
-    """Return the operation of a view function, to read it or to add to it."""
+    """Return the operation of a view function, to read it or to add to it.
+
+    `functools.wraps` copies `__dict__`, so that all decorators of a view share one operation.
+    """
     operation: Operation = view.__dict__.setdefault("operation", Operation())
     return operation

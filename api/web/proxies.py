@@ -71,7 +71,7 @@ class TrustedProxies:
         return [value.strip() for value in values[-self._count :]]
 
     def _elements(self, environ: "WSGIEnvironment") -> list[dict[str, str]]:
-        """Return the elements of `Forwarded`. If it is malformed, they do not tell who the caller is."""
+        """Return the elements of `Forwarded`. Those of a malformed header have unknown addresses."""
         if "HTTP_FORWARDED" not in environ:
             return []
         return forwarded_elements(environ["HTTP_FORWARDED"]) or [{"for": "unknown"}] * self._count

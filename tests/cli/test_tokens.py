@@ -42,7 +42,7 @@ def insert_rows(app: Flask, user_id: int, expired: int, valid: int) -> None:
                         status=201,
                         headers={},
                         body=b"",
-                        created_at=now + offset - idempotency.LIFE,
+                        created_at=now + offset - idempotency.LIFETIME,
                     ),
                 ]
             )

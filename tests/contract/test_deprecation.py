@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask
 from flask.testing import FlaskClient
-from marshmallow import EXCLUDE, fields, validate
+from marshmallow import fields, validate
 
 from api.app import API_PREFIX
 from api.contract.deprecation import Deprecation, deprecated
 from api.contract.endpoint import accepts, returns
 from api.contract.openapi import document
-from api.schemas import BaseSchema, QuerySchema, Text
+from api.schemas import BaseSchema, QuerySchema, RepresentationSchema, Text
 
 FIRST = Deprecation(sunset=date(2027, 9, 1), since=date(2027, 3, 1))
 SECOND = Deprecation(sunset=date(2027, 12, 1), since=date(2027, 3, 1))
@@ -36,29 +36,20 @@ class NoteCreateSchema(BaseSchema):
     old = Text(validate=validate.Length(max=9), metadata={**METADATA, "deprecated": FIRST})
 
 
-class NoteSchema(BaseSchema):
+class NoteSchema(RepresentationSchema):
     """A representation."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     text = fields.String(required=True, metadata=METADATA)
 
 
-class OldPartSchema(BaseSchema):
+class OldPartSchema(RepresentationSchema):
     """A part with a deprecated member."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     old = fields.String(required=True, metadata={**METADATA, "deprecated": SECOND})
 
 
-class OldNoteSchema(BaseSchema):
+class OldNoteSchema(RepresentationSchema):
     """A representation whose parts have a deprecated member."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     parts = fields.List(fields.Nested(OldPartSchema()), required=True, metadata=METADATA)
 

@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
-from api.contract.idempotency import LIFE, PURGED_AT_ONCE
+from api.contract.idempotency import LIFETIME, PURGED_AT_ONCE
 from api.db import db, utc_now
 from api.models import IdempotencyKey
 from tests.conftest import DATABASES, SECRET_KEY
@@ -359,9 +359,9 @@ class TestLifetime:
     def test_ends_after_24_hours(self, app: Flask, client: ContractClient, ann: Account) -> None:
         first = publish(client, ann)
 
-        age(app, LIFE - timedelta(minutes=1))
+        age(app, LIFETIME - timedelta(minutes=1))
         second = publish(client, ann)
-        age(app, LIFE + timedelta(minutes=1))
+        age(app, LIFETIME + timedelta(minutes=1))
         third = publish(client, ann, body="Bye.")
 
         assert_replayed(second, first)
@@ -371,7 +371,7 @@ class TestLifetime:
     def test_ends_with_the_next_use_of_a_key(self, app: Flask, client: ContractClient, ann: Account) -> None:
         for number in range(3):
             publish(client, ann, f"key {number}".replace(" ", "-"))
-        age(app, LIFE)
+        age(app, LIFETIME)
 
         publish(client, ann)
 
@@ -393,7 +393,7 @@ class TestLifetime:
                 for number in range(PURGED_AT_ONCE + 5)
             )
             db.session.commit()
-        age(app, LIFE)
+        age(app, LIFETIME)
 
         publish(client, ann)
 

@@ -231,6 +231,17 @@ class TestEntities:
 
         assert again == post
 
+    def test_mention_the_same_user_if_the_text_is_unchanged(
+        self, client: ContractClient, ann: Account, bob: Account
+    ) -> None:
+        post = publish(client, ann, "Hello, @bob.")
+        client.patch("/me", json={"username": "robert"}, headers=bob.signed_in)
+        client.patch("/me", json={"username": "bob"}, headers=ann.signed_in)
+
+        again = edit(client, ann, post["id"], body="Hello, @bob.")
+
+        assert covered(again) == [("@bob", "robert")]
+
     def test_have_the_url_of_the_edited_text(self, client: ContractClient, ann: Account) -> None:
         post = publish(client, ann, "https://example.com/#snow")
 

@@ -106,6 +106,7 @@ class CompiledQuery:
         if not self._has_etag:
             return Item(json, None, key)
         etag = digest(json)
+        # Joins both objects: the covered members, the tag, and the expandable members.
         json = b'%b,"etag":"%b"%b%b' % (json[:-1], etag.encode(), self._separator, _octets(others)[1:])
         return Item(json, etag, key)
 

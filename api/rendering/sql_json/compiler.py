@@ -22,7 +22,7 @@ from sqlalchemy.orm import aliased
 
 from api.db import database_name
 from api.schemas import Context, ETag, Expandable, UTCDateTimeField, ViewerFlag
-from api.schemas.fields import DIGEST_LENGTH, tagged_fields
+from api.schemas.fields import DIGEST_LENGTH, etag_fields
 
 # The fields that can be compiled. Subclasses may override validation, but not serialization.
 SUPPORTED = (fields.String, fields.Integer, fields.Boolean, UTCDateTimeField)
@@ -42,7 +42,7 @@ class CompiledSchema:
         self._context = context
         self.joins: list[Any] = []
         self.has_etag = _has_etag(schema)
-        covered = self._members(tagged_fields(schema), model)
+        covered = self._members(etag_fields(schema), model)
         others = self._members(_expandable_fields(schema), model)
         self.covered = _octets(_object(covered if self.has_etag else covered | others))
         self.others = _octets(_object(others))
@@ -50,13 +50,15 @@ class CompiledSchema:
 
     def _nested(self, schema: Schema, model: type[Any]) -> Members:
         """Return the members of a nested object."""
-        members = self._members(tagged_fields(schema), model)
+        members = self._members(etag_fields(schema), model)
         if _has_etag(schema):
             members["etag"] = _json(_digest(_object(members)))
         return members | self._members(_expandable_fields(schema), model)
 
-    def _members(self, members: Mapping[str, fields.Field[Any]], model: type[Any]) -> Members:
-        return {field.data_key or name: self._member(name, field, model) for name, field in members.items()}
+    def _members(self, schema_fields: Mapping[str, fields.Field[Any]], model: type[Any]) -> Members:
+        return {
+            field.data_key or name: self._member(name, field, model) for name, field in schema_fields.items()
+        }
 
     def _member(
         self, name: str, field: fields.Field[Any], model: type[Any]
@@ -100,8 +102,8 @@ def _has_etag(schema: Schema) -> bool:
 def _expandable_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
     """Return a schema's expandable fields. Raises TypeError if a field that the tag covers follows them."""
     names = list(schema.dump_fields)
-    for name in tagged_fields(schema):
-        if names.index(name) > len(tagged_fields(schema)) - 1:
+    for name in etag_fields(schema):
+        if names.index(name) > len(etag_fields(schema)) - 1:
             raise TypeError(f"{type(schema).__name__}.{name}: must come before `etag` and expandable fields")
     return {name: field for name, field in schema.dump_fields.items() if isinstance(field, Expandable)}
 
@@ -126,7 +128,8 @@ def _column(model: Any, path: str) -> Any:
 def _object(members: Members) -> ColumnElement[str]:
     """Return the expression of a JSON object.
 
-    `json_object` of SQLite takes two thirds of the time of `format`. That of PostgreSQL adds spaces.
+    Uses `json_object` on SQLite, which takes two thirds of the time of `format` there, and `format` on
+    PostgreSQL, whose JSON functions add spaces.
     """
     if database_name() == "postgresql":
         template, values = _template(members)
@@ -171,16 +174,16 @@ def _json(value: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the expression of a member of an object: JSON or, on SQLite, a number or a text as it is."""
     if database_name() == "postgresql":
         json = value if isinstance(value.type, Integer) else func.to_json(value)
-        # `format` takes values of all types.
+        # `format` accepts all types: only a value that may be null has to become text.
         return func.coalesce(json.cast(String), _constant("null")) if _is_nullable(value) else json
     if isinstance(value.type, Boolean):
         return func.json(case((value, _constant("true")), else_=_constant("false")), type_=String)
     return value
 
 
-def _is_nullable(value: Any) -> bool:
+def _is_nullable(value: object) -> bool:
     """Whether a value can be null; columns know it."""
-    return getattr(value, "nullable", True)
+    return bool(getattr(value, "nullable", True))
 
 
 def _text(value: ColumnElement[datetime]) -> ColumnElement[str]:
