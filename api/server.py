@@ -51,6 +51,8 @@ CONNECTIONS_MAXIMUM = 4096
 HASHING_MAXIMUM = 64
 # Other requests of one kind that wait for a thread. Their bodies have at most 32 MiB together.
 WAITING_MAXIMUM = 512
+# The event loop of a worker that is not overloaded notices a deadline earlier than this.
+LATE_SECONDS = 1
 
 Headers = list[tuple[str, str]]
 
@@ -196,12 +198,16 @@ class Front:
         length = environ.get("CONTENT_LENGTH")
         if length and int(length) > SIZE_MAXIMUM:
             return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(deadline):
                 body = await (protocol() if length else read_chunks(protocol))
                 environ["wsgi.input"] = BytesIO(body)
         except TimeoutError:
-            environ[SERVER_ERROR] = Problem("request_timeout")
+            # If the loop itself is late, because too many requests run in it, the client may be in time.
+            is_overloaded = loop.time() > deadline + LATE_SECONDS
+            environ[SERVER_ERROR] = unavailable() if is_overloaded else Problem("request_timeout")
         except ProtocolClosed:
             environ[SERVER_ERROR] = Problem("incomplete_body")
 

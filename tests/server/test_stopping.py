@@ -108,4 +108,5 @@ def test_a_stop_under_load_loses_no_request(tmp_path: Path) -> None:
     assert posts == outcome.names.count("POST")
     failures = {name.partition(": ")[2] for name in outcome.failures}
     # Without a response, a connection is refused or closed before the first byte.
-    assert {"ConnectionRefusedError"} <= failures <= {"ConnectionRefusedError", "ConnectionResetError"}
+    assert "ConnectionRefusedError" in failures
+    assert failures <= {"ConnectionRefusedError", "ConnectionResetError", "BrokenPipeError"}

@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.server import HASHING_MAXIMUM, Lane
+from api.server import HASHING_MAXIMUM, LATE_SECONDS, Front, Lane
+from api.web.problems import SERVER_ERROR
 from benchmarks.slow_clients import KINDS
 from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD
@@ -187,6 +188,26 @@ class TestLane:
 
         with ThreadPoolExecutor(1) as threads:
             assert asyncio.run(run_twice(Lane(threads, 1, 0, 60))) == [True, True]
+
+
+@pytest.mark.parametrize(("late_seconds", "status"), [(0, 408), (LATE_SECONDS + 0.1, 503)])
+def test_a_body_is_not_late_if_the_worker_is(
+    new_app: Any, tmp_path: Path, late_seconds: float, status: int
+) -> None:
+    front = Front(new_app(f"sqlite:///{tmp_path}/none.db"))
+    front._seconds = 0.1  # type: ignore[assignment]
+    environ: Any = {"CONTENT_LENGTH": "1"}
+    protocol: Any = partial(asyncio.sleep, 60)
+
+    async def read_body() -> None:
+        reading = asyncio.create_task(front._read_body(environ, protocol))
+        await asyncio.sleep(0)
+        time.sleep(late_seconds)  # As long as other requests run in the loop.
+        await reading
+
+    asyncio.run(read_body())
+
+    assert environ[SERVER_ERROR].type.status == status
 
 
 def test_passwords_delay_no_others_and_too_many_are_refused(tmp_path: Path) -> None:
