@@ -6,6 +6,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -22,6 +24,9 @@ SCRAPE_SECONDS = 5
 RATE_INTERVAL = f"{4 * SCRAPE_SECONDS}s"
 UNITS = {"reqps": "requests/s", "cps": "1/s", "s": "seconds", "short": ""}
 COLUMNS = 2
+# As many as fit beside a panel.
+LEGEND_LINES = 14
+COLORS = 64
 
 
 class Line(NamedTuple):
@@ -56,13 +61,14 @@ class Prometheus:
         query = target["expr"].replace("$__rate_interval", RATE_INTERVAL)
         end = time.time()
         found = self.ask("query_range", query=query, start=self.began, end=end, step=SCRAPE_SECONDS)["result"]
-        return [
-            Line(
-                target["legendFormat"].replace("{{", "{").replace("}}", "}").format_map(one["metric"]),
-                [(at - self.began, float(value)) for at, value in one["values"]],
-            )
-            for one in found
-        ]
+        lines = []
+        for one in found:
+            values = {round(at - self.began): float(value) for at, value in one["values"]}
+            steps = range(0, round(end - self.began) + 1, SCRAPE_SECONDS)
+            name = target["legendFormat"].replace("{{", "{").replace("}}", "}").format_map(one["metric"])
+            # Where a scrape failed, a line has a gap.
+            lines.append(Line(name, [(step, values.get(step, nan)) for step in steps]))
+        return lines
 
     def alerts(self) -> list[str]:
         """Return the names of the alerts that have fired since the start, or wait to."""
@@ -107,6 +113,7 @@ def draw(prometheus: Prometheus, file: Path) -> None:
     """Draw all panels of the dashboard into a file; the legends leave out lines that are always zero."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from PIL import Image
 
     panels = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text("utf-8"))["panels"]
     rows = -(-len(panels) // COLUMNS)
@@ -122,10 +129,16 @@ def draw(prometheus: Prometheus, file: Path) -> None:
                 [seconds / 60 for seconds, _ in line.points],
                 [value for _, value in line.points],
             )
-            axes.plot(minutes, values, label=line.name if any(values) else None, linewidth=1)
+            axes.plot(
+                minutes, values, label=line.name if any(value > 0 for value in values) else None, linewidth=1
+            )
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=6.5, loc="upper left", bbox_to_anchor=(1, 1.05), frameon=False)
-    figure.savefig(file, dpi=72)
+        if handles := axes.get_legend_handles_labels()[0][:LEGEND_LINES]:
+            axes.legend(
+                handles=handles, fontsize=6.5, loc="upper left", bbox_to_anchor=(1, 1.05), frameon=False
+            )
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=72)
+    Image.open(drawn).convert("RGB").quantize(COLORS).save(file, "PNG", optimize=True)

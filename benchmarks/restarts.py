@@ -1,6 +1,6 @@
 """Counts requests that are lost when the service stops, and when it is restarted behind nginx, under load.
 
-Run: .venv/bin/python -m benchmarks.restarts [sqlite|postgresql] [--rounds 20] [--seconds 120]
+Run: .venv/bin/python -m benchmarks.restarts [sqlite|postgresql] [--rounds 20] [--seconds 120] [--rate 100]
 
 Reads and writes are due at an even rate, over connections that stay open and over new ones. First the service
 stops in each round (SIGTERM to its first process), as the load goes on. A request has begun if the service
@@ -36,7 +36,6 @@ from benchmarks.servers import (
 )
 from tests.support.nginx import SITE, running_nginx
 
-RATE = 100
 CONNECTIONS = 64
 STOP_AFTER_SECONDS = 1.0
 REQUEST_ID = "under-load"
@@ -46,7 +45,8 @@ REQUEST_ID = "under-load"
 @click.argument("kind", default="sqlite", type=click.Choice(list(DATABASES)))
 @click.option("--rounds", default=20, show_default=True, help="Stops.")
 @click.option("--seconds", default=120.0, show_default=True, help="Time for restarts behind nginx.")
-def main(kind: str, rounds: int, seconds: float) -> None:
+@click.option("--rate", default=100.0, show_default=True, help="Requests a second, a third of them writes.")
+def main(kind: str, rounds: int, seconds: float, rate: float) -> None:
     """Run both, and print what became of the requests."""
     with running_database(kind) as database, ProcessPoolExecutor(1, get_context("spawn")) as loads:
         url = database.create("seeded")
@@ -56,13 +56,13 @@ def main(kind: str, rounds: int, seconds: float) -> None:
         for _ in range(rounds):
             before = posts_in(url)
             with running_server("service", SERVE, url, WORKERS="2") as server:
-                outcome, logged = stop_under_load(loads, server)
+                outcome, logged = stop_under_load(loads, server, rate)
             responses += len(outcome.latencies)
             lost += logged - len(outcome.latencies)
             lost += posts_in(url) - before - outcome.names.count("POST")
             failures += outcome.failures
         print(f"{rounds} stops: {responses} responses, {lost} requests begun without one; {dict(failures)}")
-        outcome, restarts = restart_in_turn(loads, url, seconds)
+        outcome, restarts = restart_in_turn(loads, url, seconds, rate)
         figures = milliseconds(outcome.latencies, 50, 99, 99.9)
         print(
             f"{restarts} restarts: {len(outcome.latencies)} responses; {dict(outcome.failures)}; "
@@ -95,7 +95,7 @@ def requests_by(token: str) -> list[Request]:
     return requests
 
 
-def stop_under_load(loads: Executor, server: Server) -> tuple[Load, int]:
+def stop_under_load(loads: Executor, server: Server, rate: float) -> tuple[Load, int]:
     """Stop a server in the middle of a load; return its outcome, and how many requests the server began."""
     running = loads.submit(
         load,
@@ -103,7 +103,7 @@ def stop_under_load(loads: Executor, server: Server) -> tuple[Load, int]:
         requests_to(server),
         connections=CONNECTIONS,
         seconds=2 * STOP_AFTER_SECONDS,
-        rate=RATE,
+        rate=rate,
     )
     time.sleep(STOP_AFTER_SECONDS)
     server.stop()
@@ -124,7 +124,7 @@ def begun(lines: Iterable[str]) -> int:
     return sum(f'"{REQUEST_ID}"' in line for line in lines)
 
 
-def restart_in_turn(loads: Executor, database_url: str, seconds: float) -> tuple[Load, int]:
+def restart_in_turn(loads: Executor, database_url: str, seconds: float, rate: float) -> tuple[Load, int]:
     """Restart two instances behind nginx in turn; return the outcome of the load, and how many restarts."""
     ports, nginx_port = [free_port(), free_port()], free_port()
     with TemporaryDirectory() as folder, ExitStack() as stack:
@@ -137,7 +137,7 @@ def restart_in_turn(loads: Executor, database_url: str, seconds: float) -> tuple
         stack.enter_context(running_nginx(Path(folder), nginx_port, site(nginx_port, ports)))
         requests = requests_to(servers[ports[0]])
         running = loads.submit(
-            load, nginx_port, requests, connections=CONNECTIONS, seconds=seconds, rate=RATE
+            load, nginx_port, requests, connections=CONNECTIONS, seconds=seconds, rate=rate
         )
         restarts = 0
         while not running.done():

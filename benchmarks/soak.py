@@ -1,6 +1,6 @@
 """Loads the service for ten minutes with the requests of a social network, at 70 % of its capacity.
 
-Run: .venv/bin/python -m benchmarks.soak [sqlite|postgresql] [--seconds 600] [--picture FILE]
+Run: .venv/bin/python -m benchmarks.soak [sqlite|postgresql] [--seconds 600] [--share 0.7] [--picture FILE]
 
 The requests are those of `benchmarks/mix.py`. The capacity is the rate that a closed loop of `CONNECTIONS`
 connections reaches first. The load itself is an open loop: requests are due at random times, as those of
@@ -32,7 +32,6 @@ from benchmarks.servers import DATABASES, Server, running_service
 CONNECTIONS = 16
 # More than are ever busy, unless the service stalls.
 CONNECTIONS_MAXIMUM = 900
-SHARE_OF_CAPACITY = 0.7
 SAMPLES = 120
 FLAT_PERCENT = 2
 
@@ -42,10 +41,11 @@ Samples = list[tuple[float, float]]
 @click.command()
 @click.argument("kind", default="sqlite", type=click.Choice(list(DATABASES)))
 @click.option("--seconds", default=600.0, show_default=True)
+@click.option("--share", default=0.7, show_default=True, help="Share of the capacity.")
 @click.option("--posts", default=20_000, show_default=True, help="Posts in the database at first.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the dashboard into this file.")
-def main(kind: str, seconds: float, posts: int, workers: int, picture: Path | None) -> None:
+def main(kind: str, seconds: float, share: float, posts: int, workers: int, picture: Path | None) -> None:
     """Start the service, and measure it."""
     token = secrets.token_hex()
     with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as loads:
@@ -55,19 +55,19 @@ def main(kind: str, seconds: float, posts: int, workers: int, picture: Path | No
         with running_service(kind, posts=posts, workers=workers, **settings) as server:
             scraped = running_prometheus(server.port, token, Path(folder)) if picture else nullcontext()
             with scraped as prometheus:
-                soak(server, loads, seconds)
+                soak(server, loads, seconds, share)
                 if prometheus and picture:
                     print(f"Alerts: {', '.join(prometheus.alerts()) or 'none'}.")
                     draw(prometheus, picture)
 
 
-def soak(server: Server, loads: Executor, seconds: float) -> None:
+def soak(server: Server, loads: Executor, seconds: float, share: float) -> None:
     """Find the capacity of a server with a seeded database, run the load, and print the tables."""
     mix = make_mix(server)
     for _ in range(2):  # The workers compile their queries in the first round.
         closed = loads.submit(load, server.port, mix, connections=CONNECTIONS, seconds=seconds / 30)
         capacity = closed.result().rate
-    rate = SHARE_OF_CAPACITY * capacity
+    rate = share * capacity
     print(f"Capacity: {capacity:.0f} requests a second. Load: {rate:.0f} a second.", flush=True)
     running = loads.submit(
         load,

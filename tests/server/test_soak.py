@@ -43,7 +43,7 @@ def test_no_request_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             db.session.commit()
             db.engine.dispose()
         process = psutil.Process(running.pid)
-        soak(Server("service", running.port, process, tmp_path / "server.log"), loads, 1)
+        soak(Server("service", running.port, process, tmp_path / "server.log"), loads, seconds=1, share=0.5)
 
     printed = capsys.readouterr().out
     assert "\nFailures: none." in printed, printed
