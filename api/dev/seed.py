@@ -73,8 +73,10 @@ def analyze() -> None:
     else:
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text("SET lock_timeout = 0"))  # Autovacuum locks a table that was just filled.
             connection.execute(text("VACUUM ANALYZE"))
             connection.execute(text("RESET statement_timeout"))
+            connection.execute(text("RESET lock_timeout"))
 
 
 def _follows_and_likes(users: int, posts: int, follows: int | None, likes: int | None) -> tuple[int, int]:

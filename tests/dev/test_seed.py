@@ -1,6 +1,7 @@
 """`flask seed` inserts rows in bulk that equal those that requests insert."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +12,17 @@ from sqlalchemy import Select, select, text
 
 from api.db import db, utc_now
 from api.db.search_text import words_of
-from api.dev.seed import seed
+from api.dev.seed import analyze, seed
 from api.models import Entity, Follow, Like, Post, User
 from api.posts.entities import entities_in
 from api.posts.schemas import PostCreateSchema
 from api.users.schemas import UserCreateSchema
 from tests.conftest import DATABASES, migrated
 from tests.support.contract import ContractClient
+from tests.support.databases import on_postgresql
 from tests.support.factories import PASSWORD, Factory
 from tests.support.pagination import read_both_ways
+from tests.support.wait import wait_until
 
 SMALL = {"users": 30, "posts": 250, "follows": 80, "likes": 300}
 NOTHING = {"users": 0, "posts": 0, "follows": 0, "likes": 0}
@@ -346,3 +349,30 @@ class TestSeed:
         username = listed(client, "/users")[0]["username"]
         for password in ("", "None"):
             assert client.post("/tokens", auth=(username, password)).status_code == 401
+
+
+# A connection of the service waits for a lock for a second.
+IS_WAITING_FOR_LONG = """
+    SELECT FROM pg_stat_activity
+    WHERE query = 'VACUUM ANALYZE' AND wait_event_type = 'Lock'
+        AND clock_timestamp() - query_start > interval '1.1 seconds'
+"""
+
+
+@on_postgresql
+def test_the_statistics_wait_for_a_vacuum_by_postgresql(app: Flask) -> None:
+    def update_statistics() -> None:
+        with app.app_context():
+            analyze()
+
+    def ensure_waiting() -> None:
+        with app.app_context():
+            assert analysis.done() or db.session.execute(text(IS_WAITING_FOR_LONG)).all()
+
+    with ThreadPoolExecutor(1) as threads, app.app_context(), db.engine.connect() as vacuum:
+        vacuum.execute(text("LOCK TABLE posts IN SHARE UPDATE EXCLUSIVE MODE"))
+        analysis = threads.submit(update_statistics)
+        wait_until(ensure_waiting)
+        vacuum.rollback()
+
+        assert analysis.exception() is None
