@@ -56,6 +56,7 @@ def fill(app: Flask, size: int, urls: dict[int, str]) -> None:
 
 def _multiply_sqlite(source: str, target: str, factor: int) -> None:
     with closing(sqlite3.connect(str(make_url(target).database), isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -1000000")  # In KiB.
         connection.execute("ATTACH ? AS source", [make_url(source).database])
@@ -76,6 +77,7 @@ def _multiply_sqlite(source: str, target: str, factor: int) -> None:
             connection.execute(statement)
         connection.execute("INSERT INTO posts_search(posts_search) VALUES ('rebuild')")
         connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _multiply_postgresql(source: str, target: str, factor: int) -> None:
