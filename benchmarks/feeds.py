@@ -135,7 +135,7 @@ class Users:
     """Users, and what they do on one day."""
 
     def __init__(self, users: int, reads_per_post: float) -> None:
-        random = Random(RANDOM_SEED)  # noqa: S311 -- not used for secrets.
+        random = Random(RANDOM_SEED)
         self.following, self.followers = array("d"), array("d")
         self.posts, self.reads = array("d"), array("d")
         tail = -1 / (EXPONENT - 1)
