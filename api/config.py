@@ -174,6 +174,17 @@ def _normalize_database_url(value: str) -> str:
     return url.render_as_string()
 
 
+def _replica_urls(value: str) -> list[str]:
+    """Parse a list of PostgreSQL URLs, separated by spaces or commas, each of one server."""
+    written = re.split(r"[\s,]+(?=[\w+]+://)", value.strip()) if value.strip() else []
+    if not all(url.startswith("postgres") for url in written):
+        raise ValidationError("must be PostgreSQL URLs, separated by spaces.")
+    urls = [_normalize_database_url(url) for url in written]
+    if any("," in str(make_url(url).query.get("host", "")) for url in urls):
+        raise ValidationError("must have one host in each URL.")
+    return urls
+
+
 def _ensure_folder(folder: Path, setting: str = "_schema") -> None:
     """Create a folder that a setting needs, unless it exists."""
     try:
@@ -221,6 +232,12 @@ class SettingsSchema(Schema):
         "sqlite:///instance/microblog.db",
         "`sqlite:///file` or `postgresql://user:password@host/name`.",
         post_load=_normalize_database_url,
+    )
+    DATABASE_REPLICA_URLS = text(
+        "",
+        "Replicas of a PostgreSQL database, one server each, separated by spaces: requests that only read "
+        "use them ([postgresql.md](postgresql.md#replicas)).",
+        post_load=_replica_urls,
     )
     HOST = text("127.0.0.1", "Address to listen on.")
     PORT = number(8000, "Port to listen on.", maximum=65_535)
@@ -344,6 +361,12 @@ class SettingsSchema(Schema):
             raise ValidationError(
                 "needs the packages in requirements-tracing.lock.", "OTEL_EXPORTER_OTLP_ENDPOINT"
             )
+
+    @validates_schema
+    def ensure_replicas_of_postgresql(self, settings: dict[str, Any], **_options: object) -> None:
+        """Refuse replicas of an SQLite database."""
+        if settings["DATABASE_REPLICA_URLS"] and settings["DATABASE_URL"].startswith("sqlite"):
+            raise ValidationError("needs a DATABASE_URL of PostgreSQL.", "DATABASE_REPLICA_URLS")
 
     @post_load
     def add_derived_settings(self, settings: dict[str, Any], **_options: object) -> dict[str, Any]:

@@ -169,11 +169,12 @@ class Metrics:
             registry=None,
             multiprocess_mode="livesum",
         )
-        self._connections, self._connections_maximum = (
-            Gauge(name, description, namespace=NAMESPACE, registry=None, multiprocess_mode="livesum")
+        self._connections, self._connections_maximum, self._replicas_left_out = (
+            Gauge(name, description, ("server",), NAMESPACE, registry=None, multiprocess_mode="livesum")
             for name, description in (
                 ("database_connections_in_use", "Connections that are checked out of the pools."),
                 ("database_connections_maximum", "Connections that the pools may open."),
+                ("database_replicas_left_out", "Processes that do not read from a replica."),
             )
         )
         self._events = {
@@ -196,29 +197,34 @@ class Metrics:
         """Return a context in which a request waits."""
         return self._waiting.labels(lane).track_inprogress()
 
-    def listen(self, engine: Engine) -> None:
+    def report_replica(self, server: str, is_left_out: bool) -> None:
+        """Record whether a replica is left out."""
+        self._replicas_left_out.labels(server).set(is_left_out)
+
+    def listen(self, engine: Engine, server: str) -> None:
         """Record the pool and the errors of an engine."""
+        connections, maximum = self._connections.labels(server), self._connections_maximum.labels(server)
         # In `record_info`, which survives that the connection is replaced or discarded.
         key = "is_counted_as_in_use"
 
         @event.listens_for(engine, "connect")
         def connect(_connection: object, _record: object) -> None:
-            self._connections_maximum.set(engine.pool.size())  # type: ignore[attr-defined]
+            maximum.set(engine.pool.size())  # type: ignore[attr-defined]
 
         @event.listens_for(engine, "engine_disposed")  # Before `flask serve` starts its workers.
         def dispose(_engine: object) -> None:
-            self._connections_maximum.set(0)
+            maximum.set(0)
 
         @event.listens_for(engine, "checkout")
         def check_out(_connection: object, record: Any, _proxy: object) -> None:
             if not record.record_info.get(key):  # pragma: no branch -- repeated on a replaced connection.
                 record.record_info[key] = True
-                self._connections.inc()
+                connections.inc()
 
         @event.listens_for(engine, "checkin")
         def check_in(_connection: object, record: Any) -> None:
             if record.record_info.pop(key, False):  # pragma: no branch -- if the checkout failed.
-                self._connections.dec()
+                connections.dec()
 
         @event.listens_for(engine, "handle_error")
         def count_error(context: ExceptionContext) -> None:

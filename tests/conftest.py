@@ -171,7 +171,8 @@ def new_app() -> Iterator[Callable[..., Flask]]:
     yield make
     for app in apps:
         with app.app_context():
-            db.engine.dispose()
+            for engine in db.engines.values():
+                engine.dispose()
 
 
 @pytest.fixture

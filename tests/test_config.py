@@ -74,6 +74,15 @@ def test_database_urls_are_accepted_in_every_common_form(url: str, expected: str
     assert config.DATABASE_URL == expected
 
 
+@pytest.mark.parametrize("separator", [" ", ",", "\n , "])
+def test_urls_of_replicas_are_separated_by_spaces_or_commas(separator: str) -> None:
+    urls = [f"postgresql+psycopg://ann:p%2Cw@host{number}/name" for number in (1, 2)]
+
+    config = config_from(DATABASE_REPLICA_URLS=separator.join(urls))
+
+    assert config.DATABASE_REPLICA_URLS == urls
+
+
 @pytest.mark.parametrize(
     "environment",
     [
@@ -136,6 +145,13 @@ def test_valid_mail_settings_are_accepted(environment: dict[str, str]) -> None:
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must begin with"),
         ({"DATABASE_URL": "sqlite:////dev/null/x/y.db"}, "DATABASE_URL needs the folder /dev/null/x"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be like"),
+        ({"DATABASE_REPLICA_URLS": "sqlite:///x.db"}, "DATABASE_REPLICA_URLS must be PostgreSQL URLs"),
+        ({"DATABASE_REPLICA_URLS": "postgresql://a:port"}, "DATABASE_REPLICA_URLS is not a database URL."),
+        ({"DATABASE_REPLICA_URLS": "postgresql://a,b/c"}, "DATABASE_REPLICA_URLS must have one host in each"),
+        (
+            {"DATABASE_URL": "sqlite:///x.db", "DATABASE_REPLICA_URLS": "postgresql://host/name"},
+            "DATABASE_REPLICA_URLS needs a DATABASE_URL of PostgreSQL.",
+        ),
         ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN must have at least 32 letters, digits and -._~+/ only."),
         (
             {"METRICS_TOKEN": SECRET.replace(" ", "-"), "METRICS_FOLDER": "/dev/null/x"},

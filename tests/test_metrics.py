@@ -22,17 +22,19 @@ from sqlalchemy.exc import StatementError
 
 from api.config import ROOT
 from api.db import db
+from api.db.replicas import Replicas
 from api.metrics import Metrics
 from api.server import Lane
 from tests.conftest import clear_tables
 from tests.email_verifications.test_email_verifications import request_verification
 from tests.password_resets.test_password_resets import request_reset
 from tests.support.contract import PREFIX, ContractClient
+from tests.support.databases import on_postgresql
 from tests.support.factories import Account, Factory
 from tests.support.mailbox import Mailbox, let_pass, send_due
 from tests.support.metrics import BEARER, TOKEN, Samples, scrape
 from tests.support.problems import assert_problem
-from tests.support.server import Server, running_server
+from tests.support.server import Server, free_port, running_server
 from tests.support.wait import wait_until
 from tests.users.test_users import registration
 
@@ -167,6 +169,29 @@ class TestDatabase:
         assert samples.value("database_errors_total", **{"class": "08"}) == 1
         assert samples.value("database_connections_in_use") == 0
         assert not samples.value("emails_waiting")
+
+    @on_postgresql
+    def test_that_is_a_replica_has_a_pool_of_its_own_and_may_be_left_out(
+        self, recording: NewApp, migrated_app: Flask
+    ) -> None:
+        url = migrated_app.config["DATABASE_URL"]
+        unreachable = f"postgresql://127.0.0.1:{free_port()}/a"
+        app = recording(url, DATABASE_REPLICA_URLS=f"{url} {unreachable}")
+        replicas: Replicas = app.extensions["replicas"]
+        clock = replicas.beat()
+        for replica in replicas:
+            replica.poll(clock)
+
+        samples = scrape(app)
+
+        left_out = [samples.value("database_replicas_left_out", server=replica.name) for replica in replicas]
+        maxima = [
+            samples.value("database_connections_maximum", server=server)
+            for server in ("primary", "replica-1")
+        ]
+        assert left_out == [0, 1]
+        # Of 32 threads: those that write, the passwords, the event loop, emails and heartbeats; and the poll.
+        assert maxima == [32 + 16 + 5, 32 + 1]
 
     def test_errors_in_python_are_not_counted(self, app: Flask) -> None:
         with app.app_context(), pytest.raises(StatementError, match="A value is required"):
@@ -331,7 +356,8 @@ def queries() -> Iterator[str]:
 class TestDeployment:
     @pytest.fixture
     def samples(self, app: Flask, client: ContractClient, ann: Account) -> Samples:
-        """The samples of a scrape, after an error of the database and while an email waits."""
+        """The samples of a scrape: there were an error and a replica of the database, and an email waits."""
+        app.extensions["metrics"].report_replica("replica-1", False)
         client.post("/users", json=registration(username=ann.username))
         request_reset(client)
         with ThreadPoolExecutor(1) as threads:

@@ -5,15 +5,16 @@ import unicodedata
 from functools import wraps
 from typing import Any, NoReturn, cast
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context
 from flask_httpauth import HTTPAuth, HTTPBasicAuth, HTTPTokenAuth
-from sqlalchemy import CursorResult, bindparam, select, update
+from sqlalchemy import CursorResult, bindparam, event, select, update
 
 from api.auth.passwords import HASHES_AT_ONCE, Passwords
 from api.auth.signing import signed_values
 from api.db import db, utc_now
 from api.db.driver import driver_rows
 from api.db.folding import folded
+from api.db.replicas import HAS_POSITION, POSITION, UNKNOWN
 from api.models import Session, User
 from api.models.session import created_at_of
 from api.schemas.fields import CONTROL_CHARACTER, normalized_email, trimmed
@@ -24,7 +25,7 @@ from api.web.wrappers import current_request
 REALM = "microblog"
 ACCESS_TOKEN = "access token"  # noqa: S105 -- a purpose, see api/auth/signing.py.
 
-OWNER_OF_SESSION = select(Session.user_id).where(
+OWNER_OF_SESSION = select(Session.user_id, Session.last_write).where(
     Session.id == bindparam("session_id"),
     Session.created_at == bindparam("created_at"),
     Session.expires_at > bindparam("now"),
@@ -51,6 +52,18 @@ def init_app(app: Flask) -> None:
 def passwords() -> Passwords:
     """Return the application's password hasher."""
     return cast("Passwords", current_app.extensions["passwords"])
+
+
+@event.listens_for(db.session, "before_commit")
+def record_position(_session: object) -> None:
+    """Store the position of a transaction in the caller's session, so that they read their writes.
+
+    In the transaction itself: the position is known exactly if the transaction is.
+    """
+    session_id = current_request().session_id if has_request_context() else None
+    if session_id is not None and "replicas" in current_app.extensions:
+        position = update(Session).where(Session.id == session_id, HAS_POSITION).values(last_write=POSITION)
+        db.session.execute(position, execution_options={"synchronize_session": False})
 
 
 def password_required(view: View) -> View:
@@ -171,7 +184,10 @@ def _refuse_password(_status: int) -> NoReturn:
 
 @bearer.verify_token
 def _id_with_token(token: str) -> int | None:
-    """Return the user id of an access token, if the token is valid and its session exists."""
+    """Return the user id of an access token, if the token is valid and its session exists.
+
+    The primary checks this, so that a session that was ended is so at once.
+    """
     claims = access_claims(token)
     if claims is None:
         return None
@@ -183,7 +199,8 @@ def _id_with_token(token: str) -> int | None:
         return None
     request = current_request()
     request.session_id = session_id
-    [(request.user_id,)] = found
+    [(request.user_id, last_write)] = found
+    request.last_write = UNKNOWN if last_write is None else last_write
     return request.user_id
 
 

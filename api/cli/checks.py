@@ -2,6 +2,8 @@
 
 import smtplib
 from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter, sleep
 from typing import Any
 
 import click
@@ -9,11 +11,12 @@ from flask import current_app
 from flask.cli import with_appcontext
 from limits.errors import StorageError
 from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.cli.database import ensure_migrated
 from api.db import database_name, db
 from api.db.engine import is_read_only
+from api.db.replicas import LAG_SECONDS_MAXIMUM, Replica, Replicas
 from api.db.transactions import reason_of
 from api.mail.smtp import connected
 
@@ -21,17 +24,19 @@ from api.mail.smtp import connected
 @click.command("check")
 @with_appcontext
 def check() -> None:
-    """Check settings, database, migrations, mail server and Redis; fail if one of them fails.
+    """Check settings, database, migrations, mail server, Redis and replicas; fail if one of them fails.
 
     Settings that are not valid end the command before, with one line for each mistake.
     """
     has_failed = False
-    for name, ensure in CHECKS.items():
+    replicas: Replicas | tuple[()] = current_app.extensions.get("replicas", ())
+    checks = dict(CHECKS) | {replica.name: partial(_check_replica, replica) for replica in replicas}
+    for name, ensure in checks.items():
         try:
             state, detail = "ok", ensure(current_app.config)
         except click.ClickException as error:
             has_failed, state, detail = True, "failed", error.message
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             has_failed, state, detail = True, "failed", reason_of(error)
         db.session.rollback()
         click.echo(f"{name:<12}{state:<8}{detail}")
@@ -74,6 +79,18 @@ def _check_redis(config: Mapping[str, Any]) -> str:
     except StorageError as error:
         raise click.ClickException(str(error.storage_error).partition("\n")[0]) from None
     return "RATELIMIT_STORAGE_URL is not set: each worker process counts requests by itself."
+
+
+def _check_replica(replica: Replica, _config: Mapping[str, Any]) -> str:
+    """Store a heartbeat in the primary, and wait until the replica shows it."""
+    replicas: Replicas = current_app.extensions["replicas"]
+    clock = replicas.beat()
+    deadline = perf_counter() + LAG_SECONDS_MAXIMUM
+    while (lag := replica.read(clock)) > LAG_SECONDS_MAXIMUM:
+        if perf_counter() > deadline:
+            raise click.ClickException(f"It lags by {lag:.0f} s.")
+        sleep(0.1)
+    return f"{replica.engine.url.render_as_string()} lags by {max(lag, 0):.1f} s at most"
 
 
 CHECKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

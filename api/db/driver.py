@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.db.extension import db
 from api.db.postgresql import BEGIN_SQL, is_outdated
+from api.db.routing import replica_of_request
 from api.db.transactions import IS_POOLED
 from api.metrics import count, error_class
 
@@ -44,16 +45,19 @@ class DriverStatement:
         """Execute the statement with values for its bind parameters; return the rows as tuples.
 
         It runs in the session's transaction if there is one, without flushing the session first; otherwise in
-        autocommit or, behind a pooler, in a transaction, on a connection that returns to the pool at once.
-        Raises SQLAlchemy's DBAPIError.
+        autocommit or, behind a pooler, in a transaction, on a connection that returns to the pool at once. It
+        is then sent to the replica of the request, if there is one. Raises SQLAlchemy's DBAPIError.
         """
         if db.session.registry.has() and db.session().in_transaction():
             connection = db.session.connection()
             return self._execute(connection.engine, connection.connection, values)
-        engine = db.engine
+        replica = replica_of_request()
+        engine = replica.engine if replica else db.engine
         with _DriverErrors(engine):
             pooled = engine.raw_connection()
         try:
+            if replica:
+                replica.ensure_known(pooled.info)
             return self._execute(engine, pooled, values, begins=pooled.info.get(IS_POOLED, False))
         finally:
             pooled.close()

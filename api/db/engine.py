@@ -9,6 +9,7 @@ from sqlalchemy import Connection, event, text
 from api.config import threads_of_one_kind
 from api.db import postgresql
 from api.db.extension import db, migrate
+from api.db.replicas import Replicas
 from api.db.sqlite_file import DriverConnection, SQLiteFile
 from api.db.sqlite_write_lock import SQLiteWriteLock
 from api.db.transactions import in_autocommit
@@ -19,17 +20,23 @@ def init_app(app: Flask) -> None:
     url: str = app.config["DATABASE_URL"]
     timeout: int = app.config["DATABASE_TIMEOUT_SECONDS"]
     threads: int = app.config["THREADS"]
+    replica_urls: list[str] = app.config["DATABASE_REPLICA_URLS"]
     is_postgresql = url.startswith("postgresql")
     app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+    options = app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "hide_parameters": True,  # User input does not belong in a log.
         # One for each thread that uses the database: those that read and write, the two for passwords, the
-        # event loop's, and the one that sends emails.
-        "pool_size": threads + threads_of_one_kind(threads) + 4,
+        # event loop's, and the one that sends emails. With replicas, the one that stores heartbeats.
+        "pool_size": threads + threads_of_one_kind(threads) + 4 + bool(replica_urls),
         "max_overflow": 0,
         "pool_use_lifo": True,  # The most recently used connection has the warmest caches.
         "pool_timeout": timeout,
         "connect_args": postgresql.connect_arguments(timeout) if is_postgresql else {"timeout": timeout},
+    }
+    app.config["SQLALCHEMY_BINDS"] = {
+        # One for each thread that reads, and the one that polls.
+        f"replica-{number}": {**options, "pool_size": threads + 1, "url": replica_url}
+        for number, replica_url in enumerate(replica_urls, start=1)
     }
     db.init_app(app)
     migrate.init_app(app, db)
@@ -38,8 +45,15 @@ def init_app(app: Flask) -> None:
             postgresql.listen(db.engine, timeout)
         else:
             _listen_on_sqlite(timeout)
+        replicas = {name: engine for name, engine in db.engines.items() if name}
+        for engine in replicas.values():
+            postgresql.listen(engine, timeout, is_replica=True)
         if metrics := app.extensions.get("metrics"):
-            metrics.listen(db.engine)
+            for name, engine in db.engines.items():
+                metrics.listen(engine, name or "primary")
+        if replicas:
+            report = metrics.report_replica if metrics else None
+            app.extensions["replicas"] = Replicas(db.engine, replicas, app.logger, report)
 
 
 def is_read_only() -> bool:

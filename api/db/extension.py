@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Integer, MetaData
 from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
 
 from api.config import ROOT
+from api.db.routing import RoutingSession
 from api.db.types import UTCDateTime
 
 NAMING_CONVENTION = {
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
         session: ClassVar[scoped_session[Session]]
         engine: ClassVar[Engine]
+        engines: ClassVar[Mapping[str | None, Engine]]
         metadata: ClassVar[MetaData]
         init_app: ClassVar[Any]
         select: ClassVar[Any]
@@ -74,7 +76,7 @@ if TYPE_CHECKING:
 
 else:
     # With expire_on_commit, serializing a row after the commit would read it again.
-    db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+    db = SQLAlchemy(model_class=Base, session_options={"class_": RoutingSession, "expire_on_commit": False})
 
 
 class Migrations(Migrate):  # type: ignore[misc]  # Flask-Migrate has no types.

@@ -46,8 +46,11 @@ def connect_arguments(timeout: int) -> dict[str, Any]:
     }
 
 
-def listen(engine: Engine, timeout: int) -> None:
-    """Prepare the connections of an engine, begin transactions, and discard outdated connections."""
+def listen(engine: Engine, timeout: int, *, is_replica: bool = False) -> None:
+    """Prepare the connections of an engine, begin transactions, and discard outdated connections.
+
+    Connections to a replica are read-only, whatever the server is.
+    """
     limits = {
         "lock_timeout": READ_LOCK_TIMEOUT,
         "statement_timeout": f"{2 * timeout}s",
@@ -66,6 +69,8 @@ def listen(engine: Engine, timeout: int) -> None:
         # it assumes a tenth of all rows, so that a generic plan seems expensive. (See also `CUSTOM_PLAN`.)
         "plan_cache_mode": "force_generic_plan",
     }
+    if is_replica:
+        session["default_transaction_read_only"] = "on"
 
     @event.listens_for(engine, "connect", insert=True)  # Before SQLAlchemy's own statements.
     def prepare(connection: Any, record: Any) -> None:
@@ -77,6 +82,9 @@ def listen(engine: Engine, timeout: int) -> None:
         ensure_suitable(schema, encoding, version)
         # A pooler sends a process id of its own when a client connects.
         is_pooled = pid != connection.info.backend_pid
+        if is_pooled and is_replica:
+            # Its connection stays open when the server behind it changes (see `Replica.ensure_known`).
+            raise UnsuitableDatabaseError("A replica must be connected without a pooler.")
         if is_pooled:
             connection.prepare_threshold = None  # Statements are prepared in one session.
             connection.execute(_set("SESSION", FORMATS))

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, NotSupportedError, ProgrammingError
 
 from api.db.extension import Base, db
+from api.db.routing import leave_replica
 
 View = Callable[..., Any]
 
@@ -70,7 +71,7 @@ def init_app(app: Flask) -> None:
 
 
 def retry_rolled_back(view: View) -> View:
-    """Retry a view that PostgreSQL rolled back, or whose connection was discarded; at most twice.
+    """Retry a view that PostgreSQL rolled back, or whose connection or replica failed; at most twice.
 
     Deadlocks are possible although rows are locked in a fixed order: deleting an account changes rows of many
     other users, and these may change concurrently. A lost connection was usually closed since its last use. A
@@ -84,7 +85,7 @@ def retry_rolled_back(view: View) -> View:
             try:
                 return view(*args, **kwargs)
             except DBAPIError as error:
-                if not (is_rolled_back(error) or is_discarded(error)):
+                if not (leave_replica(error) or is_rolled_back(error) or is_discarded(error)):
                     raise
                 db.session.remove()
         return view(*args, **kwargs)

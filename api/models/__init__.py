@@ -3,6 +3,7 @@
 from api.models.email_token import EmailToken
 from api.models.entity import Entity
 from api.models.follow import Follow
+from api.models.heartbeat import Heartbeat
 from api.models.idempotency_key import IdempotencyKey
 from api.models.like import Like
 from api.models.post import Post
@@ -14,6 +15,7 @@ __all__ = [
     "EmailToken",
     "Entity",
     "Follow",
+    "Heartbeat",
     "IdempotencyKey",
     "Like",
     "Post",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from api.db import Id, db
@@ -44,6 +44,8 @@ class Session(db.Model):
     expires_at: Mapped[datetime]
     # Uses of refresh tokens before that at `refreshed_at`, as far as they were within the grace period then.
     earlier_uses: Mapped[list[Uses]] = mapped_column(JSON, default=list, server_default="[]")
+    # The position of the session's last transaction that wrote, if there are replicas (`api.db.replicas`).
+    last_write: Mapped[int | None] = mapped_column(BigInteger)
 
     user: Mapped[User] = relationship(back_populates="sessions")
 

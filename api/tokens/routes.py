@@ -64,6 +64,8 @@ def create_token(parameters: dict[str, bool]) -> TokenPair:
         expires_at=now + _session_lifetime(),
     )
     db.session.add(session)
+    db.session.flush()
+    current_request().session_id = session.id  # Reads what was written before, registration for example.
     db.session.commit()
     return _token_pair(session, in_cookie=parameters["cookie"])
 
@@ -95,6 +97,7 @@ def refresh_token(fields: dict[str, str | None]) -> TokenPair:
     if session is None or session.origin != origin or session.expires_at <= now:
         raise invalid_token()
     if generation == session.generation:
+        current_request().session_id = session_id
         session.refresh(now, grace=_grace(), life=_session_lifetime())
         db.session.commit()
     elif not session.was_used_since(generation, now - _grace()):

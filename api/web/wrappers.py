@@ -16,6 +16,7 @@ from flask.sessions import SessionInterface
 from werkzeug.datastructures import Authorization, Headers
 from werkzeug.routing import MapAdapter
 
+from api.db.replicas import NOTHING
 from api.db.transactions import SAFE_METHODS
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class ApiRequest(Request):
         # The caller and their session, once they are authenticated (`api.auth`); None if anonymous.
         self.user_id: int | None = None
         self.session_id: int | None = None
+        # The position of the session's last write, of which replicas show it (`api.db.replicas`).
+        self.last_write: float = NOTHING
         # The parts of representations that the parameter `expand` names (`api.contract.endpoint`).
         self.expand: frozenset[str] = frozenset()
 

@@ -583,3 +583,20 @@ def test_0010_goes_up_and_down_with_rows(empty_app: Flask) -> None:
 
     assert (rows_of("sessions"), db.session.execute(text(names)).all()) == before
     db.session.commit()
+
+
+def test_0011_goes_up_and_down_with_rows(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0010")
+    for statement in INSERT_SESSION:
+        db.session.execute(text(statement), {"now": utc_now()})
+    db.session.commit()
+    before = rows_of("sessions")
+
+    flask_migrate.upgrade(revision="0011")
+
+    assert rows_of("sessions") == [(*row, None) for row in before]
+    assert rows_of("heartbeats") == []
+
+    flask_migrate.downgrade(revision="0010")
+
+    assert rows_of("sessions") == before

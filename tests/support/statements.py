@@ -18,11 +18,11 @@ class Statement(NamedTuple):
 
 
 @contextmanager
-def recorded_statements(app: Flask) -> Iterator[list[Statement]]:
-    """Yield a list to which each statement that the database receives is added."""
+def recorded_statements(app: Flask, server: str | None = None) -> Iterator[list[Statement]]:
+    """Yield a list to which each statement that the database receives is added; or a replica, by its name."""
     sent: list[Statement] = []
     with app.app_context():
-        dialect: Any = db.engine.dialect
+        dialect: Any = db.engines[server].dialect
 
     def recorded(execute: Callable[..., None]) -> Callable[..., None]:
         def wrapper(cursor: Any, text: str, parameters: Any = None, *rest: Any, **named: Any) -> None:
