@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import flask_migrate
+import pytest
 from flask import Flask
 
+from benchmarks import failover
 from tests.support.contract import ContractClient
 from tests.support.factories import Factory
 from tests.support.problems import assert_problem
@@ -14,8 +16,21 @@ from tests.support.wait import wait_until
 HELLO = {"body": "Hello."}
 
 
+@pytest.mark.slow
+def test_under_load_loses_no_request_and_no_acknowledged_write_with_synchronous_replication() -> None:
+    outcome = failover.fail_over(is_synchronous=True, seconds=0.5, fsync="off")
+
+    assert outcome.total(lambda one: len(one.unavailable)) > 0
+    for responses in outcome.responses.values():
+        assert responses.succeeded > 0
+        faults = (responses.without_retry_after, responses.other_statuses, responses.lost)
+        assert faults == (0, 0, 0)
+    assert outcome.responses["publish"].published
+    assert (outcome.missing, outcome.workers_replaced) == (0, 0)
+
+
 def test_writes_go_to_the_server_that_accepts_them(new_app: Callable[..., Flask]) -> None:
-    with running_cluster() as cluster:
+    with running_cluster(fsync="off") as cluster:
         both = cluster.url(cluster.standby_socket, cluster.primary_socket)
         app = new_app(f"{both}&target_session_attrs=read-write")
         reader = new_app(cluster.url(cluster.standby_socket))
