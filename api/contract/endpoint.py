@@ -16,10 +16,11 @@ from http import HTTPStatus
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from flask import Response, current_app
+from flask import Response
 from marshmallow import ValidationError, validate
 
 from api.contract.deprecation import deprecation_headers
+from api.db.routing import choose_replica
 from api.rendering import Representation, expandable_parts, represent
 from api.schemas import BaseSchema, Context, QuerySchema, Text, invalid
 from api.web.conditional import is_fresh, response_etag
@@ -105,8 +106,8 @@ def returns(
             request = current_request()
             if operation.query is None and request.query_string:
                 _load_query(operation)  # Loads `expand`, and refuses all other parameters.
-            if request.is_safe and (replicas := current_app.extensions.get("replicas")):
-                replicas.choose(request.last_write, request.session_id or request.remote_addr)
+            if request.is_safe:
+                choose_replica(request.last_write, request.session_id or request.remote_addr)
             result = view(*args, **kwargs)
             value, headers = result if isinstance(result, tuple) else (result, {})
             headers = {**headers, **deprecation_headers(operation)}

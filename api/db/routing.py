@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import g
+from flask import current_app, g
 from flask_sqlalchemy.session import Session
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +25,15 @@ class RoutingSession(Session):
 def replica_of_request() -> Replica | None:
     """Return the replica from which the current request reads; None for the primary."""
     return cast("Replica | None", g.get("replica"))
+
+
+def choose_replica(last_write: float, caller: object) -> None:
+    """Choose the replica from which the current request reads, if the application has one that can be used.
+
+    The caller's last write has a position (`api.db.replicas`); `caller` is their session or address.
+    """
+    if replicas := current_app.extensions.get("replicas"):
+        replicas.choose(last_write, caller)
 
 
 def leave_replica(error: DBAPIError) -> bool:
