@@ -29,7 +29,7 @@ class DriverStatement:
         compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         self._positions: Sequence[str] | None = compiled.positiontup if compiled.positional else None
-        # PostgreSQL sees the values in the text of the statement, and no parameters.
+        # Then psycopg writes the values into the statement, so that PostgreSQL plans with them.
         self._has_values_in_text = dialect.name == "postgresql" and (
             CUSTOM_PLAN in statement.get_execution_options()
         )
@@ -78,7 +78,7 @@ class DriverStatement:
         *,
         begins: bool = False,
     ) -> Sequence[Any]:
-        """Execute the statement; `begins` a transaction that ends when the connection returns to the pool."""
+        """Execute the statement. With `begins`, begin a transaction first; the pool ends it."""
         driver: Any = connection.driver_connection
         with _DriverErrors(engine, connection, self.sql):
             cursor: Any = psycopg.ClientCursor(driver) if self._has_values_in_text else driver.cursor()
@@ -129,13 +129,13 @@ class _DriverErrors:
         dialect: Any = self._engine.dialect
         if isinstance(error, dialect.loaded_dbapi.Error):
             count("database_errors", error_class(error))
-            is_lost = self._connection is not None and (
+            is_unusable = self._connection is not None and (
                 dialect.is_disconnect(error, self._connection, None)
                 or is_outdated(error, self._connection.info)
             )
-            if self._connection and is_lost:
+            if self._connection and is_unusable:
                 # As Connection does: discards this connection, and the others of the pool, which are as old.
                 self._engine.pool._invalidate(self._connection, error)
             raise DBAPIError.instance(
-                self._sql, None, error, dialect.loaded_dbapi.Error, connection_invalidated=is_lost
+                self._sql, None, error, dialect.loaded_dbapi.Error, connection_invalidated=is_unusable
             ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import String, literal_column
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 LOWER_CASE = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -30,10 +31,10 @@ class FoldedColumn(FunctionElement[str]):
 
 
 @compiles(FoldedColumn)
-def _lower(element: FoldedColumn, compiler: Any, **options: Any) -> str:
+def _lower(element: FoldedColumn, compiler: SQLCompiler, **options: Any) -> str:
     return f"lower({compiler.process(element.clauses, **options)})"
 
 
 @compiles(FoldedColumn, "postgresql")
-def _lower_with_collation(element: FoldedColumn, compiler: Any, **options: Any) -> str:
+def _lower_with_collation(element: FoldedColumn, compiler: SQLCompiler, **options: Any) -> str:
     return f'lower({compiler.process(element.clauses, **options)} COLLATE "C")'

@@ -19,8 +19,8 @@ VERSION_MINIMUM = 12  # The first version with generated columns.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Poolers track these for each of their clients. psycopg parses no other format of datetimes.
 FORMATS = {"DateStyle": "ISO", "TimeZone": "UTC", "standard_conforming_strings": "on"}
-# A read waits for a lock only while another session alters or locks the whole table. Within one operation
-# after the other, such reads could hold all threads.
+# A read waits for a lock only while another session alters or locks the whole table. Without a short timeout,
+# reads of several operations could together hold all threads.
 READ_LOCK_TIMEOUT = "1s"
 INSPECTION = """
     SELECT pg_backend_pid(), current_schema(), current_setting('server_encoding'),
@@ -57,16 +57,16 @@ def listen(engine: Engine, timeout: int, *, is_replica: bool = False) -> None:
         "idle_in_transaction_session_timeout": f"{2 * timeout}s",
         # With the default of 4, PostgreSQL sorts whole lists instead of reading a page in index order.
         "random_page_cost": "1",
-        # Starting parallel workers or compiling a statement takes longer than reading a page. The estimated
-        # cost of a search is that of both its plans, of which it may need one.
+        # Starting parallel workers or compiling a statement takes longer than reading a page. The estimate
+        # for a search adds up both its plans, of which only one may run.
         "max_parallel_workers_per_gather": "0",
         "jit": "off",
     }
     lock_timeout = {"lock_timeout": f"{timeout}s"}  # Of transactions.
     session = {
         "default_transaction_isolation": "read committed",  # Of statements in autocommit.
-        # By default, PostgreSQL plans each execution of a statement with LIMIT: if the limit is a parameter,
-        # it assumes a tenth of all rows, so that a generic plan seems expensive. (See also `CUSTOM_PLAN`.)
+        # With a parameter as LIMIT, a generic plan assumes a tenth of all rows, and seems expensive. By
+        # default, PostgreSQL would plan each execution. (See also `CUSTOM_PLAN`.)
         "plan_cache_mode": "force_generic_plan",
     }
     if is_replica:

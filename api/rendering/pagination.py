@@ -22,6 +22,8 @@ FEW_OR_MANY = "few_or_many"
 SCANNED = 5_000
 
 Key: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
+# A value of a key; None at the end of the list.
+Anchor: TypeAlias = int | str | None
 Entry = TypeVar("Entry")
 
 
@@ -57,7 +59,7 @@ class Window:
     limit: int
     endpoint: str
     backwards: bool = False
-    anchor: int | str | None = None
+    anchor: Anchor = None
 
     @classmethod
     def of(
@@ -94,7 +96,7 @@ class Window:
             on_page.reverse()
         return on_page, self.backwards or has_more
 
-    def cursors(self, first_key: Any, last_key: Any, *, has_next: bool) -> dict[str, str | None]:
+    def cursors(self, first_key: Anchor, last_key: Anchor, *, has_next: bool) -> dict[str, str | None]:
         """Return the cursors of a page that has items."""
         return {
             "next_cursor": self._cursor(last_key, backwards=False) if has_next else None,
@@ -109,7 +111,7 @@ class Window:
             "prev_cursor": self._cursor(self.anchor, backwards=True) if is_polling else None,
         }
 
-    def _cursor(self, anchor: Any, *, backwards: bool) -> str:
+    def _cursor(self, anchor: Anchor, *, backwards: bool) -> str:
         return signed(self._purpose, [CURSOR_VERSION, int(backwards), anchor])
 
     @property

@@ -32,7 +32,7 @@ class ReferenceRenderer:
         with DumpContext(context):
             return [self._item(schema, *row) for row in db.session.execute(statement)]
 
-    def _item(self, schema: Schema, instance: Any, key: Any = None) -> Item:
+    def _item(self, schema: Schema, instance: object, key: int | str | None = None) -> Item:
         dumped: dict[str, Any] = schema.dump(instance)
         return Item(orjson.dumps(dumped), dumped.get("etag"), key)
 

@@ -23,7 +23,7 @@ class Item(NamedTuple):
 
     json: bytes
     etag: str | None
-    key: Any = None
+    key: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def current_renderer() -> Renderer:
     return cast("Renderer", current_app.extensions["renderer"])
 
 
-def represent(result: Any, schema: Schema, context: Context) -> Representation:
+def represent(result: object, schema: Schema, context: Context) -> Representation:
     """Return the representation of a route's result: a description, or an object to dump.
 
     Responds with 404 if a described row does not exist.

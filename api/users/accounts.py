@@ -40,8 +40,10 @@ def restore(user: User) -> None:
     user.suspended_at = None
 
 
-def end_sessions(user: User) -> None:
-    """End all sessions of a user."""
-    # Updates the user first: a concurrent sign-in waits for this row, and an earlier one is deleted below.
+def end_sessions(user: User, *, other_than: int | None = None) -> None:
+    """End all sessions of a user, or all but one."""
+    # Updates the user first: a concurrent sign-in with an old password waits for this row, then fails; an
+    # earlier one is deleted below.
     db.session.flush()
-    db.session.execute(delete(Session).where(Session.user_id == user.id))
+    is_ended = Session.user_id == user.id, Session.id.is_distinct_from(other_than)
+    db.session.execute(delete(Session).where(*is_ended))

@@ -3,7 +3,6 @@
 from typing import Any
 
 from flask import Blueprint, url_for
-from sqlalchemy import delete
 
 from api.auth import (
     current_session_id,
@@ -21,10 +20,10 @@ from api.db import db
 from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET
 from api.mail.tokens import revoke_tokens
-from api.models import Session, User
+from api.models import User
 from api.rate_limiting import rate_limited
 from api.rendering import Page, Row, first_or_404, page_of, paginate
-from api.users.accounts import lock_rows_around, register
+from api.users.accounts import end_sessions, lock_rows_around, register
 from api.users.queries import all_users, user_named, users_with_prefix
 from api.users.schemas import (
     AccountDeleteSchema,
@@ -161,9 +160,6 @@ def change_password(fields: dict[str, str]) -> None:
     ensure_no_name(fields["new_password"], user.username, user.email, "new_password")
     ensure_password(fields["current_password"], "current_password")
     user.password_hash = passwords().hash(fields["new_password"])
-    # Updates the user first: a concurrent sign-in with the old password waits for this row, then fails; an
-    # earlier one is deleted below.
-    db.session.flush()
-    db.session.execute(delete(Session).where(Session.user_id == user.id, Session.id != current_session_id()))
+    end_sessions(user, other_than=current_session_id())
     revoke_tokens(PASSWORD_RESET, user)
     db.session.commit()

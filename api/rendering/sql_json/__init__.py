@@ -101,7 +101,7 @@ class CompiledQuery:
         """Execute the SELECT; return its rows as JSON."""
         return [self._item(*row) for row in self._statement.rows(values)]
 
-    def _item(self, covered: str | bytes, others: str | bytes, key: Any = None) -> Item:
+    def _item(self, covered: str | bytes, others: str | bytes, key: int | str | None = None) -> Item:
         json = _octets(covered)
         if not self._has_etag:
             return Item(json, None, key)
