@@ -323,7 +323,7 @@ class TestProcesses:
         waits: list[float] = []
         with psycopg.connect(conninfo, autocommit=True) as reader, psycopg.connect(conninfo) as backup:
             backup.execute("LOCK TABLE users IN ACCESS SHARE MODE")  # As pg_dump does.
-            process = flask_db("downgrade", DATABASE_URL=conninfo)
+            process = flask_db("downgrade", "0009", DATABASE_URL=conninfo)  # 0010 adds a column to users.
             reader.execute(f"SET lock_timeout = '{READ_LOCK_TIMEOUT}'")
             while process.is_alive():
                 time.sleep(0.01)

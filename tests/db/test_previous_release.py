@@ -1,8 +1,8 @@
 """The code of the previous release works on the newest schema, also while processes of this release run."""
 
+import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -51,10 +51,9 @@ def previous_release() -> str:
 @pytest.fixture
 def previous(tmp_path: Path) -> Path:
     """A folder with the code of the previous release."""
-    archive, folder = tmp_path / "previous.tar", tmp_path / "previous"
+    archive, folder = tmp_path / "previous.zip", tmp_path / "previous"
     git("archive", "--output", str(archive), previous_release(), "api", "migrations", "wsgi.py")
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)
     return folder
 
 

@@ -467,6 +467,16 @@ class TestCheck:
         assert lines["replica-1"] == ("failed", "It lags by 0 s.")
         assert lines["replica-2"][0] == "failed"
 
+    def test_waits_until_a_replica_shows_a_new_heartbeat(
+        self, app: Flask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lags = iter([61.0, 0.2])
+        monkeypatch.setattr(Replica, "read", lambda _replica, _clock: next(lags))
+
+        _, lines = check(app)
+
+        assert lines["replica-1"][1].endswith(" lags by 0.2 s at most")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
