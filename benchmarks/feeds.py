@@ -15,7 +15,7 @@ published measurements:
 
 Since every follow has two ends, followers are scaled until there are as many as followed users. Posts have a
 log-normal distribution. With a folder of `benchmarks.lists`, the costs of rows are measured in the largest of
-its databases on PostgreSQL; the default values are such a measurement.
+its databases on PostgreSQL; the default values were measured with a million posts.
 """
 
 import math

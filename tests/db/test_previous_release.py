@@ -42,10 +42,9 @@ def previous_release() -> str:
     """
     if git("rev-parse", "--is-shallow-repository") != "false":  # pragma: no cover -- depends on the clone
         pytest.skip("git does not have the history of this checkout")
-    added = git(
-        "log", "-1", "--diff-filter=A", "--format=%H^", "--", f"migrations/versions/{REVISIONS[-1]}_*"
-    )
-    return last_release("HEAD^") or added or "HEAD"
+    newest = f"migrations/versions/{REVISIONS[-1]}_*"
+    before = git("log", "-1", "--diff-filter=A", "--format=%P", "--", newest)  # The commit before it.
+    return last_release("HEAD^") or before or "HEAD"
 
 
 @pytest.fixture
