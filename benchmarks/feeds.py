@@ -61,7 +61,7 @@ GROUPS = [Group(0.1, 138, 0.7, 456, 387, 0.81), Group(0.9, 2, 1.3, 74, 19, 0.47)
 
 
 class Costs(NamedTuple):
-    """What a row takes in PostgreSQL: microseconds, and bytes that are read or written."""
+    """The cost of a row in PostgreSQL: microseconds, and bytes that are read or written."""
 
     scanned: float = 0.26  # A row that is read next to the one before.
     found: float = 4.1  # The first row of an index range.

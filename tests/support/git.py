@@ -1,4 +1,4 @@
-"""What git knows of earlier releases."""
+"""Reads earlier releases from git."""
 
 import subprocess
 
