@@ -14,11 +14,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from api.db.sqlite_write_lock import is_busy
+from api.db.sqlite_write_lock import RETRY_SECONDS, is_busy
 
 # Longest wait for the readers and writers of a database that is replaced while it is in use.
 WAIT_SECONDS = 5
-RETRY_SECONDS = 0.001
 
 
 class BackupError(Exception):

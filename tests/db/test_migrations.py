@@ -543,11 +543,16 @@ def test_0008_says_that_the_search_must_be_rebuilt_if_there_are_posts(
     assert [message.count("flask rebuild-search") for message in (upgraded, downgraded)] == [has_posts] * 2
 
 
-def test_0009_goes_up_and_down_with_rows(empty_app: Flask) -> None:
-    flask_migrate.upgrade(revision="0008")
+def insert_session() -> None:
+    """Insert a user and a session of theirs, without the columns that later revisions add."""
     for statement in INSERT_SESSION:
         db.session.execute(text(statement), {"now": utc_now()})
     db.session.commit()
+
+
+def test_0009_goes_up_and_down_with_rows(empty_app: Flask) -> None:
+    flask_migrate.upgrade(revision="0008")
+    insert_session()
     rows = rows_of("sessions")
 
     flask_migrate.upgrade(revision="0009")
@@ -566,9 +571,7 @@ def test_0009_goes_up_and_down_with_rows(empty_app: Flask) -> None:
 
 def test_0010_goes_up_and_down_with_rows(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0009")
-    for statement in INSERT_SESSION:
-        db.session.execute(text(statement), {"now": utc_now()})
-    db.session.commit()
+    insert_session()
     names = "SELECT id, username, folded_username, folded_email, post_count, version FROM users"
     before = rows_of("sessions"), db.session.execute(text(names)).all()
     db.session.commit()
@@ -587,9 +590,7 @@ def test_0010_goes_up_and_down_with_rows(empty_app: Flask) -> None:
 
 def test_0011_goes_up_and_down_with_rows(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0010")
-    for statement in INSERT_SESSION:
-        db.session.execute(text(statement), {"now": utc_now()})
-    db.session.commit()
+    insert_session()
     before = rows_of("sessions")
 
     flask_migrate.upgrade(revision="0011")
