@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ CONNECTIONS_MAXIMUM = 4096
 HASHING_MAXIMUM = 64
 # Other requests of one kind that wait for a thread. Their bodies have at most 32 MiB together.
 WAITING_MAXIMUM = 512
-# The event loop of a worker that is not overloaded notices a deadline earlier than this.
+# The event loop of a worker that is not overloaded is never as late as this.
 LATE_SECONDS = 1
 
 Headers = list[tuple[str, str]]
@@ -107,6 +108,34 @@ class Lane:
             self._places += 1
 
 
+class EventLoopLane:
+    """Requests that run in the thread of the event loop, one after the other; limits how long they wait.
+
+    The event loop works in rounds: each runs the requests that arrived during the one before. So a request
+    waits for two rounds at most, and each may last for half the time.
+    """
+
+    def __init__(self, seconds: float, name: str, metrics: Metrics | None) -> None:
+        self._round_seconds = LATE_SECONDS + seconds / 2
+        self._round_ends = float("inf")
+        self._name = name
+        self._metrics = metrics
+
+    def begin_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that a new round has begun, now and again every second, or later if a round lasts longer."""
+        self._round_ends = time.monotonic() + self._round_seconds  # uvloop's time stands still in a round.
+        loop.call_later(LATE_SECONDS, self.begin_round, loop)
+
+    async def run(self, call: Callable[..., object], *arguments: object) -> bool:
+        """Call a function; return False, without a call, if the round has lasted too long."""
+        if time.monotonic() > self._round_ends:
+            if self._metrics:
+                self._metrics.count("queue_refusals", self._name)
+            return False
+        call(*arguments)
+        return True
+
+
 class Front:
     """An RSGI application that passes whole requests to a WSGI application (PEP 3333).
 
@@ -143,6 +172,7 @@ class Front:
         self._hashing_paths = hashing_paths(app)
         # Hundreds of clients may run into a limit at once. Their refusals take turns with other requests.
         self._refusing = Lane(ThreadPoolExecutor(1), CONNECTIONS_MAXIMUM, 0, 0)
+        self._in_loop = EventLoopLane(wait, "reads", metrics)
         is_local = is_sqlite and app.config["RATELIMIT_STORAGE_URL"] == "memory://"
         self._methods_in_loop = SAFE_METHODS if is_local else frozenset[str]()
         self._environ: WSGIEnvironment = {
@@ -160,6 +190,7 @@ class Front:
         loop.remove_signal_handler(signal.SIGINT)
         ignore_signals_of_terminal()
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
+        self._in_loop.begin_round(loop)
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Respond to one request."""
@@ -171,19 +202,20 @@ class Front:
             "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
         ):
             await self._read_body(environ, protocol)
-        if SERVER_ERROR in environ:
-            await self._refusing.run(self._respond, environ, protocol)
-        elif method in self._methods_in_loop:
-            self._respond(environ, protocol)
-        elif not await self._lane_of(method, environ["PATH_INFO"]).run(self._respond, environ, protocol):
+        if SERVER_ERROR not in environ:
+            lane = self._lane_of(method, environ["PATH_INFO"])
+            if await lane.run(self._respond, environ, protocol):
+                return
             environ[SERVER_ERROR] = unavailable()
-            await self._refusing.run(self._respond, environ, protocol)
+        await self._refusing.run(self._respond, environ, protocol)
 
-    def _lane_of(self, method: str, path: str) -> Lane:
+    def _lane_of(self, method: str, path: str) -> EventLoopLane | Lane:
         """Return the lane of a request. Requests without an operation (404, 405) share one.
 
         Paths are compared by their ends, because a proxy may leave a prefix.
         """
+        if method in self._methods_in_loop:
+            return self._in_loop
         if any(method == each and path.endswith(end) for each, end in self._hashing_paths):
             return self._hashing
         if method not in SAFE_METHODS:

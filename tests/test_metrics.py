@@ -24,7 +24,7 @@ from api.config import ROOT
 from api.db import db
 from api.db.replicas import Replicas
 from api.metrics import Metrics
-from api.server import Lane
+from api.server import EventLoopLane, Lane
 from tests.conftest import clear_tables
 from tests.email_verifications.test_email_verifications import request_verification
 from tests.password_resets.test_password_resets import request_reset
@@ -288,6 +288,14 @@ def test_requests_that_wait_for_their_lane_are_counted(app: Flask) -> None:
     assert during.value("queue_waiting_requests", lane="writes") == 3
     assert after.value("queue_waiting_requests", lane="writes") == 0
     assert after.value("queue_refusals_total", lane="writes") == 1
+
+
+def test_reads_that_the_event_loop_refuses_are_counted(app: Flask) -> None:
+    lane = EventLoopLane(60, "reads", app.extensions["metrics"])
+    lane._round_ends = 0
+
+    assert not asyncio.run(lane.run(print))
+    assert scrape(app).value("queue_refusals_total", lane="reads") == 1
 
 
 def scrape_server(server: Server) -> Samples:

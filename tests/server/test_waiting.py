@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.server import HASHING_MAXIMUM, LATE_SECONDS, Front, Lane
+from api.server import HASHING_MAXIMUM, LATE_SECONDS, EventLoopLane, Front, Lane
 from api.web.problems import SERVER_ERROR
 from benchmarks.slow_clients import KINDS
 from tests.support.contract import PREFIX
@@ -188,6 +188,21 @@ class TestLane:
 
         with ThreadPoolExecutor(1) as threads:
             assert asyncio.run(run_twice(Lane(threads, 1, 0, 60))) == [True, True]
+
+
+def test_the_lane_of_the_event_loop_refuses_calls_once_a_round_has_lasted_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.server.LATE_SECONDS", 0.1)
+
+    async def run_in_two_rounds() -> tuple[list[bool], bool]:
+        lane = EventLoopLane(seconds=0.2, name="reads", metrics=None)
+        lane.begin_round(asyncio.get_running_loop())
+        first = await asyncio.gather(*(lane.run(time.sleep, 0.15) for _ in range(4)))
+        await asyncio.sleep(0.15)
+        return first, await lane.run(time.sleep, 0)
+
+    assert asyncio.run(run_in_two_rounds()) == ([True, True, False, False], True)
 
 
 @pytest.mark.parametrize(("late_seconds", "status"), [(0, 408), (LATE_SECONDS + 0.1, 503)])
