@@ -10,9 +10,6 @@ from flask import current_app
 from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.retry import Retry
 
 from api.rate_limiting.policies import Policy
 from api.rate_limiting.storage import MemoryStorage
@@ -95,6 +92,10 @@ class Limiter:
 
 
 def _redis_strategy(url: str, prefix: str) -> SlidingWindowCounterRateLimiter:
+    from redis.backoff import NoBackoff  # A tenth of the time in which the service starts.
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.retry import Retry
+
     options: dict[str, Any] = {
         "socket_timeout": REDIS_TIMEOUT_SECONDS,
         "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,

@@ -54,10 +54,10 @@ def init_app(app: Flask) -> None:
     """
     with app.app_context():
         renderer: Renderer = import_string(RENDERERS[app.config["RENDERER"]])()
-        for view in app.view_functions.values():
-            if response := operation_of(view).response:
-                for schema in schemas_of_rows(response):
-                    renderer.check(schema, schema.opts.model)
+        responses = [operation_of(view).response for view in app.view_functions.values()]
+        schemas = {type(schema): schema for each in responses if each for schema in schemas_of_rows(each)}
+        for schema in schemas.values():
+            renderer.check(schema, schema.opts.model)
     app.extensions["renderer"] = renderer
 
 
