@@ -449,7 +449,7 @@ def test_batch_mode_on_sqlite_refuses_to_drop_autoincrement(
 def test_0005_renames_the_table_and_its_constraints_without_losing_rows(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0004")
     old_schema = schema_of("letters")
-    now = {"now": utc_now()}
+    now = {"now": str(utc_now())}
     for statement in INSERT_EMAILS:
         db.session.execute(text(statement), now)
     db.session.commit()
@@ -481,7 +481,7 @@ def test_0006_reports_users_that_become_equal_and_changes_nothing(empty_app: Fla
     for column in ("folded_username", "folded_email"):
         db.session.execute(text(f"ALTER TABLE users DROP CONSTRAINT uq_users_{column}"))
     for number, (username, email) in enumerate(SAME_IN_ANOTHER_CASE, start=1):
-        user = {"id": number, "username": username, "email": email, "now": utc_now()}
+        user = {"id": number, "username": username, "email": email, "now": str(utc_now())}
         db.session.execute(text(INSERT_USER), user)
     db.session.commit()
     rows = rows_of("users")
@@ -506,7 +506,7 @@ def test_0006_reports_users_that_become_equal_and_changes_nothing(empty_app: Fla
 
 def test_0006_preserves_rows(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0005")
-    user = {"id": 1, "username": "IRIS", "email": "Iris@example.com", "now": utc_now()}
+    user = {"id": 1, "username": "IRIS", "email": "Iris@example.com", "now": str(utc_now())}
     db.session.execute(text(INSERT_USER), user)
     db.session.commit()
     names = "SELECT username, email, folded_username, folded_email FROM users"
@@ -530,9 +530,9 @@ def test_0008_says_that_the_search_must_be_rebuilt_if_there_are_posts(
     before = SCRIPTS.get_revision("0008").down_revision
     flask_migrate.upgrade(revision=before)
     if has_posts:
-        db.session.execute(text(INSERT_ANN), {"now": utc_now()})
+        db.session.execute(text(INSERT_ANN), {"now": str(utc_now())})
         insert = "INSERT INTO posts (body, timestamp, user_id, version) VALUES ('Hello.', :now, 1, 1)"
-        db.session.execute(text(insert), {"now": utc_now()})
+        db.session.execute(text(insert), {"now": str(utc_now())})
         db.session.commit()
 
     flask_migrate.upgrade(revision="0008")
@@ -546,7 +546,7 @@ def test_0008_says_that_the_search_must_be_rebuilt_if_there_are_posts(
 def insert_session() -> None:
     """Insert a user and a session of theirs, without the columns that later revisions add."""
     for statement in INSERT_SESSION:
-        db.session.execute(text(statement), {"now": utc_now()})
+        db.session.execute(text(statement), {"now": str(utc_now())})
     db.session.commit()
 
 
@@ -560,7 +560,7 @@ def test_0009_goes_up_and_down_with_rows(empty_app: Flask) -> None:
     assert rows_of("sessions") == [(*row, []) for row in rows]
     db.session.execute(
         text("INSERT INTO waiting_emails VALUES ('a@b.c', 'email_change', 1, 0, :now, :now)"),
-        {"now": utc_now()},
+        {"now": str(utc_now())},
     )
     db.session.commit()
 
@@ -579,7 +579,7 @@ def test_0010_goes_up_and_down_with_rows(empty_app: Flask) -> None:
     flask_migrate.upgrade(revision="0010")
 
     assert db.session.scalars(text("SELECT suspended_at FROM users")).all() == [None]
-    db.session.execute(text("UPDATE users SET suspended_at = :now"), {"now": utc_now()})
+    db.session.execute(text("UPDATE users SET suspended_at = :now"), {"now": str(utc_now())})
     db.session.commit()
 
     flask_migrate.downgrade(revision="0009")
