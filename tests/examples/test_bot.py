@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from api.config import ROOT
 from tests.support import server as server_module
 from tests.support.contract import PREFIX
+from tests.support.processes import ModuleProcess
 from tests.support.server import Server, free_port, running_server
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
@@ -26,28 +24,22 @@ PASSWORD = "7 blue bicycles"
 
 
 @contextmanager
-def running_bot(url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_bot(url: str, folder: Path) -> Iterator[None]:
     """Run the bot, which stores its cursor in a folder; interrupt it at the end."""
     environment = {
         **os.environ,
         "BOT_NAME": "counter",
         "BOT_PASSWORD": PASSWORD,
         "BOT_POLL_SECONDS": "0.2",
-        "PYTHONPATH": str(ROOT / "clients" / "python"),
     }
-    with (folder / "bot.log").open("ab") as output:
-        bot = subprocess.Popen(
-            [sys.executable, ROOT / "examples" / "bot.py", url],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=output,
-        )
+    bot = ModuleProcess("examples.bot", url, environment=environment, log=folder / "bot.log", folder=folder)
+    bot.start()
     try:
-        yield bot
+        yield
     finally:
-        bot.send_signal(signal.SIGINT)
-        assert bot.wait(TIMEOUT_SECONDS) == 0, (folder / "bot.log").read_text()
+        assert bot.pid
+        os.kill(bot.pid, signal.SIGINT)
+        assert bot.end() == 0, bot.lines()
 
 
 class World:

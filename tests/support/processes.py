@@ -7,6 +7,7 @@ forked process behaves like `python -m MODULE`.
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
@@ -21,25 +22,30 @@ multiprocessing.get_context("forkserver").set_forkserver_preload(["api.app", "ap
 class ModuleProcess(ForkServerProcess):
     """A process that runs `python -m MODULE ARGUMENTS`, once `start` is called.
 
-    What it prints is in a file. It has a process group of its own, as in a terminal.
+    What it prints is in a file. It has a process group of its own and may be interrupted, as in a terminal.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str], log: Path, folder: Path = ROOT
+    ) -> None:
         super().__init__()
         self._arguments = (module, *arguments)
         self._environment = dict(environment)
         self._log = log
+        self._folder = folder
         log.write_bytes(b"")
 
     def run(self) -> None:
         """Run the module, in the process."""
         os.setsid()
+        # A shell without job control has the processes that it starts in the background ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         file = os.open(self._log, os.O_WRONLY | os.O_APPEND)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file, stream.fileno())
         os.environ.clear()
         os.environ.update(self._environment)
-        os.chdir(ROOT)
+        os.chdir(self._folder)
         multiprocessing.set_start_method(None, force=True)  # Not that of this process.
         sys.argv = list(self._arguments)
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
