@@ -46,7 +46,7 @@ from api.models import Follow, Like, Post, User
 from benchmarks.servers import API_PREFIX, DATABASES, SETTINGS, Database, PostgreSQL, running_database
 from tests.support.factories import PASSWORD
 from tests.support.processes import ModuleProcess
-from tests.support.server import Server, running_server
+from tests.support.server import Server, migrate, running_server
 from tests.support.wait import wait_until
 
 SERVICE, DATABASE = "service", "database"
@@ -191,6 +191,7 @@ class Trial:
         self._database = database
         self._folder = folder
         self.url = database.create("durability")
+        migrate(self.url)
         self._running = ExitStack()
         self._start()
         self._writers = [Writer(self._server, f"writer{number}") for number in range(WRITERS)]

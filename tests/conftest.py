@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from tempfile import gettempdir
@@ -31,7 +32,7 @@ from tests.support.databases import disable_triggers
 from tests.support.factories import Factory
 from tests.support.mailbox import Mailbox, running_mailbox
 from tests.support.processes import ModuleProcess
-from tests.support.server import Server, running_server
+from tests.support.server import Server, migrate, migrated_file, running_server
 from tests.support.statements import Statement, recorded_statements
 from tests.support.wait import TIMEOUT_SECONDS
 
@@ -87,20 +88,42 @@ def new_database_url(
     tmp_path_factory: pytest.TempPathFactory, worker_id: str, request: pytest.FixtureRequest
 ) -> Any:
     """A function that creates an empty database, `sqlite` or `postgresql`, and returns its URL."""
-    number = 0
+    numbers = count(1)
 
-    def make(kind: str) -> str:
-        nonlocal number
-        number += 1
+    def make(kind: str, template: str = "template1") -> str:
         if kind == "sqlite":
             file = tmp_path_factory.mktemp("sqlite") / "test.db"
             with closing(sqlite3.connect(file)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")  # Writes the first page.
             return f"sqlite:///{file}"
-        name = f"test_{worker_id}_{number}"
+        name = f"test_{worker_id}_{next(numbers)}"
         server: PostgresServer = request.getfixturevalue("postgres")
-        server.psql(f"CREATE DATABASE {name};")
+        server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")
         return str(server.get_uri(name))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_migrated_database_url(new_database_url: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function that creates a database with all tables, and returns its URL.
+
+    It is a copy of one on which the migrations were run.
+    """
+
+    @cache
+    def template() -> str | None:
+        """Return the name of the database that is copied on PostgreSQL."""
+        url = new_database_url("postgresql")
+        migrate(url)
+        return make_url(url).database
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            file = tmp_path_factory.mktemp("sqlite") / "test.db"
+            file.write_bytes(migrated_file())
+            return f"sqlite:///{file}"
+        return str(new_database_url(kind, template()))
 
     return make
 
@@ -176,14 +199,11 @@ def new_app() -> Iterator[Callable[..., Flask]]:
 
 
 @pytest.fixture
-def new_migrated_app(new_app: Callable[..., Flask], new_database_url: Any) -> Callable[..., Flask]:
+def new_migrated_app(new_app: Callable[..., Flask], new_migrated_database_url: Any) -> Callable[..., Flask]:
     """A function that creates an application on a separate database, `sqlite` or `postgresql`."""
 
     def make(kind: str, **settings: Any) -> Flask:
-        app = new_app(new_database_url(kind), **settings)
-        with app.app_context():
-            flask_migrate.upgrade()
-        return app
+        return new_app(new_migrated_database_url(kind), **settings)
 
     return make
 

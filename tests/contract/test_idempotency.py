@@ -478,11 +478,11 @@ class TestConcurrentRequests:
 
 @pytest.fixture(params=DATABASES)
 def crashing_server(
-    request: pytest.FixtureRequest, tmp_path: Path, new_database_url: Any
+    request: pytest.FixtureRequest, tmp_path: Path, new_migrated_database_url: Any
 ) -> Iterator[Server]:
     """The service in processes that a request can kill, and that are then restarted."""
     command = "granian --interface wsgi --host 127.0.0.1 --port {port} --respawn-failed-workers"
-    database = new_database_url(request.param)
+    database = new_migrated_database_url(request.param)
     settings = {"DATABASE_URL": database, "SECRET_KEY": SECRET_KEY, "PASSWORD_HASH_MEMORY": "8"}
     with running_server(tmp_path, [*command.split(), "tests.support.crash:app"], **settings) as running:
         yield running

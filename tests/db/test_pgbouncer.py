@@ -28,9 +28,9 @@ EXPECTED = ("5s", "10s", "10s", "1")
 
 
 @pytest.fixture
-def database_url(new_database_url: Any) -> str:
-    """The URL of an empty database, which leads to the server."""
-    return str(new_database_url("postgresql"))
+def database_url(new_migrated_database_url: Any) -> str:
+    """The URL of a database with all tables, which leads to the server."""
+    return str(new_migrated_database_url("postgresql"))
 
 
 @pytest.fixture
@@ -42,11 +42,8 @@ def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def pooled_app(pooled_url: str, new_app: Callable[..., Flask]) -> Flask:
-    """The application behind the pooler, after the migrations."""
-    app = new_app(pooled_url)
-    with app.app_context():
-        flask_migrate.upgrade()
-    return app
+    """The application behind the pooler."""
+    return new_app(pooled_url)
 
 
 def use_concurrently(app: Flask, count: int) -> set[int]:
@@ -81,9 +78,9 @@ def test_all_requests_succeed_in_transaction_mode(pooled_app: Flask) -> None:
 
 
 def test_all_requests_succeed_in_session_mode(
-    database_url: str, tmp_path: Path, new_app: Callable[..., Flask]
+    new_database_url: Any, tmp_path: Path, new_app: Callable[..., Flask]
 ) -> None:
-    with running_pgbouncer(tmp_path, database_url, "session", size=8) as url:
+    with running_pgbouncer(tmp_path, new_database_url("postgresql"), "session", size=8) as url:
         app = new_app(url, THREADS=4)
         with app.app_context():
             flask_migrate.upgrade()
@@ -142,8 +139,9 @@ def test_a_request_that_waits_for_a_lock_is_unavailable(
 
 
 def test_processes_that_upgrade_at_once_all_succeed(
-    pooled_url: str, start_module: Callable[..., ModuleProcess]
+    new_database_url: Any, tmp_path: Path, start_module: Callable[..., ModuleProcess]
 ) -> None:
-    processes = [start_module("flask", "db", "upgrade", DATABASE_URL=pooled_url) for _ in "12"]
+    with running_pgbouncer(tmp_path, new_database_url("postgresql"), "transaction") as url:
+        processes = [start_module("flask", "db", "upgrade", DATABASE_URL=url) for _ in "12"]
 
-    assert [process.end() for process in processes] == [0, 0]
+        assert [process.end() for process in processes] == [0, 0]

@@ -27,7 +27,7 @@ from tests.support.contract import PREFIX, ContractClient
 from tests.support.databases import on_postgresql
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.problems import assert_problem
-from tests.support.server import Server, free_port, running_server
+from tests.support.server import Server, free_port, migrate, running_server
 from tests.support.standby import Cluster, running_cluster
 from tests.support.statements import Statement, recorded_statements, without_begin
 from tests.support.wait import wait_until
@@ -499,6 +499,7 @@ def servers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "DATABASE_REPLICA_URLS": cluster.url(cluster.standby_socket),
         "SECRET_KEY": SECRET_KEY,
     }
+    migrate(settings["DATABASE_URL"])
     with ExitStack() as stack:
         yield [
             stack.enter_context(running_server(tmp_path_factory.mktemp("server"), **settings))

@@ -551,9 +551,9 @@ class TestProcesses:
         "command", [pytest.param(SERVE, id="flask serve"), pytest.param(WSGI_SERVER, id="WSGI")]
     )
     def test_an_email_survives_the_process_that_stored_it(
-        self, tmp_path: Path, new_database_url: Any, database: str, command: tuple[str, ...]
+        self, tmp_path: Path, new_migrated_database_url: Any, database: str, command: tuple[str, ...]
     ) -> None:
-        url, port = new_database_url(database), free_port()
+        url, port = new_migrated_database_url(database), free_port()
         with served(tmp_path, url, f"smtp://127.0.0.1:{port}", command) as server:
             assert register(server, "ann") == 201
             os.killpg(server.pid, signal.SIGKILL)
@@ -566,9 +566,9 @@ class TestProcesses:
             assert "ann@example.com" not in "\n".join(server.process.lines())
 
     def test_a_server_that_stops_finishes_the_email_that_it_sends(
-        self, tmp_path: Path, new_database_url: Any, database: str
+        self, tmp_path: Path, new_migrated_database_url: Any, database: str
     ) -> None:
-        url = new_database_url(database)
+        url = new_migrated_database_url(database)
         with running_mailbox(delay_seconds=1) as mailbox:
             with served(tmp_path, url, mailbox.url) as server:
                 register(server, "ann")

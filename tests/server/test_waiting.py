@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -110,17 +110,17 @@ def others_during(
     """Send requests that wait for a lock, and others as long as they wait; return the responses of both."""
     with lock, ThreadPoolExecutor(len(waiting)) as threads:
         running = [threads.submit(timed, request) for request in waiting]
-        others = []
-        while not all(one.done() for one in running):
+        others = [timed(other)]
+        while wait(running, timeout=0.05).not_done:
             others.append(timed(other))
         return [one.result() for one in running], others
 
 
 @pytest.mark.parametrize("kind", LOCKS)
 def test_writers_that_wait_for_a_lock_delay_no_readers_and_are_refused_in_time(
-    tmp_path: Path, new_database_url: Any, kind: str
+    tmp_path: Path, new_migrated_database_url: Any, kind: str
 ) -> None:
-    url = new_database_url(kind)
+    url = new_migrated_database_url(kind)
     with running_server(tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT_SECONDS="3", **UNLIMITED) as server:
         server.send("POST", f"{PREFIX}/users", json=ANN)
         token = server.send("POST", f"{PREFIX}/tokens", BASIC)[2]["access_token"]
@@ -142,10 +142,10 @@ def test_writers_that_wait_for_a_lock_delay_no_readers_and_are_refused_in_time(
 
 @pytest.mark.parametrize("paths", [["/posts"], ["/posts", "/users/ann/posts", "/posts/1/thread", "/posts/1"]])
 def test_readers_that_wait_for_a_lock_delay_no_readers_of_other_tables(
-    tmp_path: Path, new_database_url: Any, paths: list[str]
+    tmp_path: Path, new_migrated_database_url: Any, paths: list[str]
 ) -> None:
-    url = new_database_url("postgresql")
-    with running_server(tmp_path, DATABASE_URL=url, **UNLIMITED) as server:
+    url = new_migrated_database_url("postgresql")
+    with running_server(tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT_SECONDS="3", **UNLIMITED) as server:
         server.send("POST", f"{PREFIX}/users", json=ANN)
         lists = [partial(server.send, "GET", f"{PREFIX}{path}") for path in paths]
 
@@ -226,15 +226,15 @@ def test_a_body_is_not_late_if_the_worker_is(
 
 
 def test_passwords_delay_no_others_and_too_many_are_refused(tmp_path: Path) -> None:
-    sign_ins = HASHING_MAXIMUM + 10
+    sign_ins = HASHING_MAXIMUM + 40
     with (
-        running_server(tmp_path, PASSWORD_HASH_TIME="5", **PATIENT, **UNLIMITED) as server,
+        running_server(tmp_path, PASSWORD_HASH_TIME="2", **PATIENT, **UNLIMITED) as server,
         ThreadPoolExecutor(sign_ins) as threads,
     ):
         server.send("POST", f"{PREFIX}/users", json=ANN)
         running = [threads.submit(server.send, "POST", f"{PREFIX}/tokens", BASIC) for _ in range(sign_ins)]
         reads = []
-        while not all(one.done() for one in running):
+        while wait(running, timeout=0.05).not_done:
             reads.append(seconds_of(lambda: server.get(f"{PREFIX}/posts")))
         responses = [one.result() for one in running]
 

@@ -6,8 +6,10 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from email.message import Message
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import flask_migrate
@@ -126,13 +128,18 @@ def running_server(
     host: str = "127.0.0.1",
     **settings: str,
 ) -> Iterator[Server]:
-    """Migrate a database and serve it, by default on a free port, with its files and log in a folder.
+    """Serve a database, by default on a free port, with the log in a folder.
 
+    The database must have the tables of the service. A file of SQLite is created with them if it does not
+    exist.
     `command` is the module that runs and its arguments; `{port}` in them stands for the port.
     """
     port = int(settings.setdefault("PORT", str(free_port())))
     database_url = settings.setdefault("DATABASE_URL", f"sqlite:///{folder}/microblog.db")
-    migrate(database_url)
+    if database_url.startswith("sqlite"):
+        file = Path(database_url.removeprefix("sqlite:///"))
+        if not file.exists():
+            file.write_bytes(migrated_file())
     process = ModuleProcess(
         *(word.format(port=port) for word in command),
         environment={**os.environ, **settings},
@@ -159,3 +166,12 @@ def migrate(database_url: str) -> None:
     with app.app_context():
         flask_migrate.upgrade()
         db.engine.dispose()
+
+
+@cache
+def migrated_file() -> bytes:
+    """Return the content of a SQLite database that has all tables of the service."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "microblog.db"
+        migrate(f"sqlite:///{file}")
+        return file.read_bytes()

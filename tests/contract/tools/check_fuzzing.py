@@ -23,8 +23,10 @@ UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RAT
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_responses_to_random_requests_conform(kind: str, new_database_url: Any, tmp_path: Path) -> None:
-    settings = {"DATABASE_URL": new_database_url(kind), **FAST, **UNLIMITED}
+def test_responses_to_random_requests_conform(
+    kind: str, new_migrated_database_url: Any, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": new_migrated_database_url(kind), **FAST, **UNLIMITED}
     with running_server(tmp_path, **settings) as server:
         for name in ACCOUNTS:
             account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}

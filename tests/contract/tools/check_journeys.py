@@ -14,9 +14,9 @@ WORKFLOWS = ("publishAndEdit", "followAndLike", "staySignedIn")
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_the_journeys_succeed(kind: str, new_database_url: Any, tmp_path: Path) -> None:
+def test_the_journeys_succeed(kind: str, new_migrated_database_url: Any, tmp_path: Path) -> None:
     chosen = [word for name in WORKFLOWS for word in ("--workflow", name)]
-    with running_server(tmp_path, DATABASE_URL=new_database_url(kind)) as server:
+    with running_server(tmp_path, DATABASE_URL=new_migrated_database_url(kind)) as server:
         ended = run(
             NODE_TOOLS / "redocly",
             "respect",
