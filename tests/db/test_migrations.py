@@ -35,6 +35,7 @@ REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
 NEXT = f"{int(REVISIONS[-1]) + 1:04}"
 # Coverage would look for the source of copied files after the test.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+on_both = pytest.mark.parametrize("current_app", DATABASES, indirect=True)
 REPLACE_TABLES = """
 from alembic import op
 
@@ -85,6 +86,14 @@ def database_url(request: pytest.FixtureRequest, new_database_url: Any) -> str:
 def empty_app(new_app: Callable[..., Flask], database_url: str) -> Iterator[Flask]:
     """The application on a database without tables."""
     app = new_app(database_url)
+    with app.app_context():
+        yield app
+
+
+@pytest.fixture
+def current_app(new_migrated_app: Callable[..., Flask], request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """The application on a database with all tables and no rows; the parameter is its kind."""
+    app = new_migrated_app(request.param)
     with app.app_context():
         yield app
 
@@ -147,9 +156,8 @@ def test_there_is_one_head() -> None:
     assert SCRIPTS.get_heads() == REVISIONS[-1:]
 
 
-def test_the_migrations_create_the_tables_of_the_models(empty_app: Flask) -> None:
-    flask_migrate.upgrade()
-
+@on_both
+def test_the_migrations_create_the_tables_of_the_models(current_app: Flask) -> None:
     flask_migrate.check()  # Ends the process if the models differ.
 
 
@@ -162,35 +170,30 @@ def test_each_migration_can_be_applied_reverted_and_applied_again(empty_app: Fla
     flask_migrate.check()  # Ends the process if the models differ.
 
 
-def test_the_downgrade_to_base_drops_all_tables(empty_app: Flask) -> None:
-    flask_migrate.upgrade()
-
+@on_both
+def test_the_downgrade_to_base_drops_all_tables(current_app: Flask) -> None:
     flask_migrate.downgrade(revision="base")
 
     assert inspect(db.engine).get_table_names() == ["alembic_version"]
 
 
-def test_the_migrations_create_the_check_constraints_of_the_models(empty_app: Flask) -> None:
-    flask_migrate.upgrade()
-
+@on_both
+def test_the_migrations_create_the_check_constraints_of_the_models(current_app: Flask) -> None:
     assert {table: check_constraints(table) for table in db.metadata.tables} == {
         name: {constraint.name for constraint in table.constraints if isinstance(constraint, CheckConstraint)}
         for name, table in db.metadata.tables.items()
     }
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_migrations_create_the_autoincrement_of_the_models(empty_app: Flask) -> None:
-    flask_migrate.upgrade()
-
+@pytest.mark.parametrize("current_app", ["sqlite"], indirect=True)
+def test_the_migrations_create_the_autoincrement_of_the_models(current_app: Flask) -> None:
     assert tables_with_autoincrement() == {
         name for name, table in db.metadata.tables.items() if table.dialect_options["sqlite"]["autoincrement"]
     }
 
 
-def test_no_revision_is_created_without_differences(empty_app: Flask, migrations: Path) -> None:
-    flask_migrate.upgrade()
-
+@on_both
+def test_no_revision_is_created_without_differences(current_app: Flask, migrations: Path) -> None:
     flask_migrate.migrate(directory=migrations)
 
     assert not list(migrations.glob(f"versions/{NEXT}*"))
@@ -280,22 +283,22 @@ class TestProcesses:
         assert process.end() == 0
         assert process.lines().count(waiting) == 1
 
-    @pytest.mark.parametrize("revision", REVISIONS)
     def test_that_are_killed_leave_the_old_or_the_new_schema(
-        self, new_app: Callable[..., Flask], database_url: str, flask_db: StartModule, revision: str
+        self, empty_app: Flask, flask_db: StartModule
     ) -> None:
-        app = new_app(database_url)
-        process = flask_db("upgrade")
-        while f"-> {revision}" not in "".join(process.lines()):
-            time.sleep(0.001)
-        process.join(0.002 * int(revision))  # Another moment within each revision.
-        process.kill()
-        process.end()
+        for revision in REVISIONS:
+            process = flask_db("upgrade")
+            while f"-> {revision}" not in "".join(process.lines()):
+                time.sleep(0.001)
+            process.join(0.002 * int(revision))  # Another moment within each revision.
+            process.kill()
+            process.end()
 
-        assert settled_revision(app) in {None, REVISIONS[-1]}
-        with app.app_context():
-            flask_migrate.upgrade()
-        assert settled_revision(app) == REVISIONS[-1]
+            assert settled_revision(empty_app) in {None, REVISIONS[-1]}, revision
+            flask_migrate.downgrade(revision="base")
+
+        flask_migrate.upgrade()
+        assert settled_revision(empty_app) == REVISIONS[-1]
 
     def test_that_find_a_locked_database_end_with_one_line(
         self, new_migrated_app: Callable[..., Flask], database_url: str, flask_db: StartModule
@@ -342,12 +345,11 @@ def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, clone / folder)
     shutil.copy(ROOT / "wsgi.py", clone)
     environment = ENVIRONMENT | {"DATABASE_URL": "sqlite:///test.db"}
+    command = [sys.executable, "-m", "flask", "--app", f"{clone}/wsgi", "db", "upgrade"]
 
-    for cwd, application in ((clone, "wsgi"), (tmp_path, f"{clone}/wsgi")):
-        command = [sys.executable, "-m", "flask", "--app", application, "db", "upgrade"]
-        subprocess.run(command, cwd=cwd, env=environment, check=True)
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
 
-        (clone / "test.db").unlink()
+    assert (clone / "test.db").exists()
 
 
 class TestNewRevision:
@@ -405,11 +407,10 @@ class TestNewRevision:
         assert caplog.messages == ["Error: The database is not up to date: run `flask db upgrade` first."]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("current_app", ["sqlite"], indirect=True)
 def test_batch_mode_on_sqlite_preserves_triggers_sequences_and_rows(
-    empty_app: Flask, migrations: Path
+    current_app: Flask, migrations: Path
 ) -> None:
-    flask_migrate.upgrade()
     ann = User(username="ann", email="ann@example.com", password_hash="-")
     post, deleted = Post(body="Hello.", author=ann), Post(body="Bye.", author=ann)
     db.session.add_all([ann, post, deleted])
@@ -432,11 +433,10 @@ def test_batch_mode_on_sqlite_preserves_triggers_sequences_and_rows(
     assert next_post.id > post.id + 1
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("current_app", ["sqlite"], indirect=True)
 def test_batch_mode_on_sqlite_refuses_to_drop_autoincrement(
-    empty_app: Flask, migrations: Path, caplog: pytest.LogCaptureFixture
+    current_app: Flask, migrations: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flask_migrate.upgrade()
     write_replacement(migrations, {})
 
     with pytest.raises(SystemExit):
