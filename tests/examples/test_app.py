@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from playwright.sync_api import (
 
 from tests.examples.demo import Demo, running_demo
 from tests.support.browser import HEIGHTS, needs_chromium
+from tests.support.server import UNLIMITED
 from tests.support.wait import TIMEOUT_SECONDS, wait_until
 
 pytestmark = [
@@ -28,9 +30,9 @@ pytestmark = [
 ]
 
 PASSWORD = "7 blue bicycles"
-TOKEN_SECONDS = 8
-# Polls would renew the tokens. There are none while a tab is hidden.
-WITHOUT_POLLS = "Object.defineProperty(document, 'hidden', { get: () => true });"
+POLL_MILLISECONDS = 5000
+# The layout depends on the width alone, and the colors on the scheme alone.
+WINDOWS = [(1280, "light"), (390, "dark")]
 THREE_CALLS = "import('./api.js').then(({ call }) => Promise.all([1, 2, 3].map(() => call('GET', '/me'))))"
 
 
@@ -65,12 +67,8 @@ class Api:  # pragma: no cover -- needs Chromium
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:  # pragma: no cover
-    """A demo whose access tokens expire after a few seconds, without rate limits."""
-    settings = {"ACCESS_TOKEN_SECONDS": str(TOKEN_SECONDS)}
-    settings |= {
-        f"RATE_LIMIT_{name}": "10000/minute" for name in ("READS", "WRITES", "SIGN_IN", "REGISTRATION")
-    }
-    with running_demo(tmp_path_factory.mktemp("demo"), **settings) as running:
+    """A demo without rate limits."""
+    with running_demo(tmp_path_factory.mktemp("demo"), **UNLIMITED) as running:
         yield running
 
 
@@ -133,21 +131,8 @@ def requests_of(page: Page, path: str) -> list[Request]:  # pragma: no cover
     return sent
 
 
-def wait_for_expiry(pages: list[Page], demo: Demo) -> None:  # pragma: no cover
-    """Wait until the access tokens of pages have expired."""
-    for page in pages:
-        with page.expect_request(f"{demo.api}/me") as sent:
-            page.evaluate("import('./api.js').then(({ call }) => call('GET', '/me'))")
-        headers = {"Authorization": sent.value.headers["authorization"]}
-
-        def expired(headers: dict[str, str] = headers) -> None:
-            assert requests.get(f"{demo.api}/me", headers=headers, timeout=TIMEOUT_SECONDS).status_code == 401
-
-        wait_until(expired)
-
-
 class TestJourney:  # pragma: no cover -- needs Chromium
-    @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+    @pytest.mark.parametrize(("width", "scheme"), WINDOWS)
     def test_a_new_user_reads_follows_publishes_replies_likes_edits_and_signs_out(
         self, width: int, scheme: Any, demo: Demo, context: BrowserContext
     ) -> None:
@@ -253,8 +238,7 @@ class TestJourney:  # pragma: no cover -- needs Chromium
         expect(post_with(page, "No mouse.")).to_be_visible()
         expect(post_with(page, "No mouse.").get_by_role("link", name=name)).to_be_focused()
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize("width", HEIGHTS)
+    @pytest.mark.parametrize(("width", "scheme"), WINDOWS)
     def test_every_view_is_accessible(
         self, width: int, scheme: Any, demo: Demo, context: BrowserContext
     ) -> None:
@@ -284,11 +268,13 @@ class TestTimeline:  # pragma: no cover -- needs Chromium
 
     def test_says_how_many_new_posts_there_are(self, demo: Demo, context: BrowserContext, api: Api) -> None:
         name = api.register("crier")
+        context.clock.install()
         page = open_app(context, demo, f"user/{name}")
         expect(page.get_by_text("There are no posts.")).to_be_visible()
 
         for number in range(3):
             api.publish(name, f"News {number}")
+        page.clock.fast_forward(POLL_MILLISECONDS)
         expect(page.get_by_role("status")).to_have_text(re.compile("^[1-3] new posts?$"))
         expect(page.get_by_role("button", name="3 new posts")).to_be_visible()
         assert page.get_by_role("article").count() == 0
@@ -455,7 +441,8 @@ class TestSession:  # pragma: no cover -- needs Chromium
         self, demo: Demo, context: BrowserContext, api: Api
     ) -> None:
         name = api.register("tabs")
-        context.add_init_script(WITHOUT_POLLS)
+        now = datetime.now(UTC)
+        context.clock.set_fixed_time(now)
         tabs = [open_app(context, demo)]
         sign_in(tabs[0], name)
         tabs.append(open_app(context, demo))
@@ -463,7 +450,8 @@ class TestSession:  # pragma: no cover -- needs Chromium
 
         for number in range(2):
             refreshed = [requests_of(tab, "/tokens/refresh") for tab in tabs]
-            wait_for_expiry(tabs, demo)
+            now += timedelta(days=1)
+            context.clock.set_fixed_time(now)  # For the app, the access tokens have expired; the next do not.
             # Several calls of each tab need a token at the same time.
             for tab in tabs:
                 tab.evaluate(f"() => {{ window.done = {THREE_CALLS}; }}")
@@ -477,15 +465,23 @@ class TestSession:  # pragma: no cover -- needs Chromium
     def test_repeats_a_request_whose_token_the_service_rejects(
         self, demo: Demo, context: BrowserContext, api: Api
     ) -> None:
-        context.add_init_script(WITHOUT_POLLS)
         page = open_app(context, demo)
         sign_in(page, api.register("slow.clock"))
-        page.evaluate("() => { Date.now = () => 0; }")  # For this page, tokens never expire.
-        wait_for_expiry([page], demo)
+        refreshed = requests_of(page, "/tokens/refresh")
+        rejected: list[str] = []
 
+        def reject_first(route: Route) -> None:
+            headers = route.request.headers
+            if route.request.method == "POST" and not rejected:
+                rejected.append(headers["authorization"])
+                headers["authorization"] = "Bearer expired"
+            route.continue_(headers=headers)
+
+        page.route("**/api/v1/posts", reject_first)
         publish(page, "It is later than this page assumes.")
 
         expect(post_with(page, "It is later")).to_be_visible()
+        assert (len(rejected), len(refreshed)) == (1, 1)
 
     def test_ends_in_all_tabs_at_once(self, demo: Demo, context: BrowserContext, api: Api) -> None:
         first = open_app(context, demo)
@@ -502,12 +498,14 @@ class TestSession:  # pragma: no cover -- needs Chromium
         self, demo: Demo, context: BrowserContext, api: Api
     ) -> None:
         name = api.register("elsewhere")
+        context.clock.install()
         page = open_app(context, demo)
         sign_in(page, name)
         sessions = api.send("GET", "/tokens", name)["items"]
         for session in sessions:
             if "Mozilla" in session["user_agent"]:
                 api.send("DELETE", f"/tokens/{session['id']}", name)
+        page.clock.fast_forward(POLL_MILLISECONDS)
 
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
