@@ -1,21 +1,28 @@
 """`make demo`: the API and the app with a database of their own."""
 
-import os
 import shutil
 import socket
 import subprocess
-import sys
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from http.client import HTTPConnection
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 import requests
+from flask import Flask
 
-from api.app import create_app
-from api.config import ROOT, Config
-from api.db import db
-from examples.demo import APP, demo_settings
+from api.config import ROOT
+from examples.demo import APP, AppHandler, demo_settings, prepare_database
 from examples.demo_data import DEMO_PASSWORD, DEMO_USER, POSTS, USERS
 from tests.examples.demo import running_demo
+from tests.support.contract import PREFIX
+from tests.support.factories import Factory
+from tests.support.processes import ModuleProcess
 from tests.support.server import free_port
 from tests.support.wait import TIMEOUT_SECONDS
 
@@ -43,40 +50,16 @@ class TestDemo:
         with pytest.raises(OSError, match="refused"):
             demo.service.get("/livez")
 
-    def test_keeps_the_database_for_the_next_time(self, tmp_path: Path) -> None:
-        user = {"username": "zoe", "email": "zoe@example.com", "password": DEMO_PASSWORD}
-        with running_demo(tmp_path) as demo:
-            demo.service.send("POST", "/api/v1/users", json=user)
-        with running_demo(tmp_path) as demo:
-            _, page = demo.service.get("/api/v1/users?limit=100")
-
-        assert sorted(each["username"] for each in page["items"]) == sorted([*USERS, "zoe"])
-
-    def test_serves_files_of_the_app_only(self, tmp_path: Path) -> None:
-        with running_demo(tmp_path) as demo:
-            request = requests.Request("GET", demo.app).prepare()
-            request.url = f"{demo.app}/../demo.py"  # As it is, without resolving the dots.
-            with requests.Session() as session:
-                response = session.send(request, timeout=TIMEOUT_SECONDS)
-
-        assert response.status_code == 404
-
     @pytest.mark.parametrize("taken", [0, 1])
-    def test_fails_if_one_of_its_ports_is_in_use(self, taken: int, tmp_path: Path) -> None:
+    def test_fails_if_one_of_its_ports_is_in_use(
+        self, taken: int, tmp_path: Path, start_module: Callable[..., ModuleProcess]
+    ) -> None:
         port = free_port()
         with socket.create_server(("127.0.0.1", port + taken)):
-            ended = subprocess.run(
-                [sys.executable, "-m", "examples.demo", tmp_path / "demo.db"],
-                cwd=ROOT,
-                env={**os.environ, "PORT": str(port)},
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-            )
+            process = start_module("examples.demo", str(tmp_path / "demo.db"), PORT=str(port))
+            assert process.end() == 1
 
-        assert ended.returncode == 1
-        assert f"port {port + taken}" in ended.stderr.lower()
+        assert f"port {port + taken}" in "".join(process.lines()).lower()
 
     def test_stops_the_service_when_it_is_terminated(self, tmp_path: Path) -> None:
         with running_demo(tmp_path) as demo:
@@ -86,16 +69,47 @@ class TestDemo:
         with pytest.raises(OSError, match="refused"):
             demo.service.get("/livez")
 
-    def test_has_counters_that_are_right(self, tmp_path: Path) -> None:
-        with running_demo(tmp_path):
-            pass
-        app = create_app(Config(DATABASE_URL=f"sqlite:///{tmp_path}/demo.db"))
 
-        result = app.test_cli_runner().invoke(args=["counters", "check"])
+class TestDatabase:
+    @pytest.fixture
+    def prepare(self, tmp_path: Path, new_app: Callable[..., Flask]) -> Callable[[], Flask]:
+        """A function that prepares the database as the demo does, and returns the application on it."""
+
+        def run() -> Flask:
+            environment = demo_settings(tmp_path / "demo.db", 8000)
+            prepare_database(environment)
+            return new_app(environment["DATABASE_URL"])
+
+        return run
+
+    def test_is_preserved_for_the_next_time(self, prepare: Callable[[], Flask]) -> None:
+        Factory(prepare()).user("zoe")
+
+        page: Any = prepare().test_client().get(f"{PREFIX}/users?limit=100").json
+
+        assert sorted(each["username"] for each in page["items"]) == sorted([*USERS, "zoe"])
+
+    def test_has_counters_that_are_right(self, prepare: Callable[[], Flask]) -> None:
+        result = prepare().test_cli_runner().invoke(args=["counters", "check"])
 
         assert result.exit_code == 0, result.output
-        with app.app_context():
-            db.engine.dispose()
+
+
+def test_the_server_for_files_serves_those_of_the_app_only() -> None:
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), partial(AppHandler, port=8000)) as server,
+        closing(HTTPConnection("127.0.0.1", server.server_port, timeout=TIMEOUT_SECONDS)) as connection,
+    ):
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        statuses = []
+        for path in ("/index.html", "/../demo.py"):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+        server.shutdown()
+
+    assert statuses == [200, 404]
 
 
 def test_the_demo_ignores_the_database_and_the_settings_of_the_user(
