@@ -39,7 +39,9 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:  #
 
 @needs_chromium
 class TestPage:  # pragma: no cover -- needs Chromium
-    def test_shows_the_guides_and_the_operations(self, service: Server, page: Page) -> None:
+    def test_shows_guides_and_operations_signs_in_and_sends_requests(
+        self, service: Server, page: Page
+    ) -> None:
         page.goto(f"{service.url}/docs")
 
         expect(page.locator("rapi-doc").get_by_role("heading", name="Lists and cursors")).to_be_attached()
@@ -50,14 +52,6 @@ class TestPage:  # pragma: no cover -- needs Chromium
         assert table
         assert table["x"] + table["width"] <= page.viewport_size["width"]
 
-    def test_transfers_less_than_half_a_megabyte(self, service: Server, browser: Browser) -> None:
-        view = measure(browser, service.url, max(HEIGHTS))
-
-        assert 0 < view.seconds_to_first_paint <= view.seconds_to_guides
-        assert view.requests >= 7  # The page, its five files, and the contract.
-        assert view.kilobytes < 500
-
-    def test_signs_in_and_sends_requests(self, service: Server, page: Page) -> None:
         page.goto(f"{service.url}/docs#get-/me")
         page.get_by_label("Username or email address").fill("ann")
         page.get_by_label("Password", exact=True).fill("wrong")
@@ -75,3 +69,10 @@ class TestPage:  # pragma: no cover -- needs Chromium
 
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+    def test_transfers_less_than_half_a_megabyte(self, service: Server, browser: Browser) -> None:
+        view = measure(browser, service.url, max(HEIGHTS))
+
+        assert 0 < view.seconds_to_first_paint <= view.seconds_to_guides
+        assert view.requests >= 7  # The page, its five files, and the contract.
+        assert view.kilobytes < 500
