@@ -3,8 +3,8 @@
 import os
 import re
 import stat
-import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from marshmallow import ValidationError
 
 from api.config import ROOT, SETTINGS, Config
+from tests.support.processes import ModuleProcess
 
 SECRET = "s" * 32
 
@@ -200,22 +201,16 @@ def test_an_invalid_setting_ends_the_process_with_one_line(
     assert "secret" not in line
 
 
-def test_all_mistakes_are_reported_at_once_without_a_traceback() -> None:
+def test_all_mistakes_are_reported_at_once_without_a_traceback(
+    start_module: Callable[..., ModuleProcess],
+) -> None:
     environment = {"PORT": "abc", "THREADS": "0", "ENVIRONMENT": "production", "SECRET_KEY": ""}
     environment |= {"MAIL_URL": "http://mail", "DATABASE_URL": "sqlite:////dev/null/x/y.db"}
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "wsgi", "routes"],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = start_module("flask", "--app", "wsgi", "routes", **environment)
 
-    lines = ended.stderr.splitlines()
-    assert ended.returncode == 1
-    assert [line.partition(" ")[0] for line in lines] == [
+    assert process.end() == 1
+    assert [line.partition(" ")[0] for line in process.lines()] == [
         "DATABASE_URL",
         "PORT",
         "THREADS",
@@ -394,7 +389,7 @@ class TestSecretKey:
     def test_is_the_same_for_all_processes_that_start_together(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/x.db"
 
-        with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as processes:
+        with ProcessPoolExecutor(4, mp_context=get_context("forkserver")) as processes:
             secrets = set(processes.map(secret_beside, [url] * 16))
 
         assert len(secrets) == 1

@@ -5,8 +5,6 @@ import os
 import resource
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
@@ -19,7 +17,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.config import ROOT
 from api.db import db, sqlite_backup
 from tests.conftest import migrated
 from tests.support.contract import PREFIX
@@ -185,23 +182,17 @@ class TestBackup:
         assert output.startswith(f"Error: {tmp_path}/no/")
         assert output.endswith(": No such file or directory\n")
 
-    @pytest.mark.slow
-    def test_on_a_full_disk_leaves_nothing(self, app: Flask, ann: Account, tmp_path: Path) -> None:
-        path = tmp_path / "backup.db"
+    def test_on_a_full_disk_leaves_nothing(self, run: Run, ann: Account, tmp_path: Path) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limits[1]))
+        try:
+            exit_code, output = run("backup", tmp_path / "backup.db")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-        ended = subprocess.run(
-            [sys.executable, "-m", "flask", "backup", path],
-            cwd=ROOT,
-            env={"DATABASE_URL": app.config["DATABASE_URL"], "PATH": ""},
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536)),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-        assert (ended.returncode, ended.stdout) == (1, "")
-        assert ended.stderr.startswith("Error: SQLite: ")
-        assert ended.stderr.count("\n") == 1
+        assert exit_code == 1
+        assert output.startswith("Error: SQLite: ")
+        assert output.count("\n") == 1
         assert not list(tmp_path.iterdir())
 
 
