@@ -188,9 +188,9 @@ def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Itera
         yield app
 
 
-@pytest.fixture
-def new_app() -> Iterator[Callable[..., Flask]]:
-    """A function that creates another application on a database, with other settings."""
+@contextmanager
+def created_apps() -> Iterator[Callable[..., Flask]]:
+    """Yield `create_test_app`; at the end, close the connections of the applications that it created."""
     apps: list[Flask] = []
 
     def make(database_url: str, **settings: Any) -> Flask:
@@ -202,6 +202,20 @@ def new_app() -> Iterator[Callable[..., Flask]]:
         with app.app_context():
             for engine in db.engines.values():
                 engine.dispose()
+
+
+@pytest.fixture
+def new_app() -> Iterator[Callable[..., Flask]]:
+    """A function that creates another application on a database, with other settings."""
+    with created_apps() as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_app() -> Iterator[Callable[..., Flask]]:
+    """Like `new_app`, but the tests of a module have one application for the same settings."""
+    with created_apps() as make:
+        yield cache(make)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Cross-origin requests, preflights, and the token cookie."""
+"""Cross-origin requests, preflights, and the token cookie.
+
+Headers and cookies are the same on both databases: the tests run on SQLite only.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +10,12 @@ import pytest
 from flask import Flask
 
 from tests.support.contract import PREFIX, ContractClient
+from tests.support.databases import on_sqlite
 from tests.support.factories import Factory
 
 APP = "https://app.example"
 OTHER_SITE = "https://other.example"
+CORS_ORIGINS = f"{APP}, http://localhost:5173"
 EXPOSED = {
     "ETag",
     "Link",
@@ -67,12 +72,11 @@ Shared = Callable[..., Flask]
 
 
 @pytest.fixture
-def shared(app: Flask, new_app: Callable[..., Flask]) -> Shared:
-    """A function that creates an application which allows two origins, on the same database."""
+def shared(app: Flask, shared_app: Callable[..., Flask]) -> Shared:
+    """A function that returns an application which allows two origins, on the same database."""
 
     def make(**settings: Any) -> Flask:
-        origins = f"{APP}, http://localhost:5173"
-        return new_app(app.config["DATABASE_URL"], **{"CORS_ORIGINS": origins, **settings})
+        return shared_app(app.config["DATABASE_URL"], **{"CORS_ORIGINS": CORS_ORIGINS, **settings})
 
     return make
 
@@ -82,6 +86,7 @@ def items(header: str) -> set[str]:
     return set(header.split(", "))
 
 
+@on_sqlite
 class TestResponse:
     @pytest.mark.parametrize("origin", [APP, "http://localhost:5173"])
     def test_allows_the_configured_origins(self, shared: Shared, origin: str) -> None:
@@ -142,22 +147,23 @@ class TestResponse:
         assert response.headers["Access-Control-Allow-Origin"] == APP
         assert items(response.headers["Access-Control-Expose-Headers"]) == EXPOSED
 
-    def test_of_a_refused_request_can_be_read(self, shared: Shared) -> None:
-        client = ContractClient(shared(RATE_LIMIT_READS="1/year"))
+    def test_of_a_refused_request_can_be_read(self, app: Flask, new_app: Callable[..., Flask]) -> None:
+        settings = {"CORS_ORIGINS": CORS_ORIGINS, "RATE_LIMIT_READS": "1/year"}
+        client = ContractClient(new_app(app.config["DATABASE_URL"], **settings))
 
         responses = [client.get("/posts", headers={"Origin": APP}) for _ in range(2)]
 
         assert [response.status_code for response in responses] == [200, 429]
         assert responses[1].headers["Access-Control-Allow-Origin"] == APP
 
-    def test_of_an_internal_error_can_be_read(self, shared: Shared) -> None:
-        app = shared()
+    def test_of_an_internal_error_can_be_read(self, app: Flask, new_app: Callable[..., Flask]) -> None:
+        failing = new_app(app.config["DATABASE_URL"], CORS_ORIGINS=CORS_ORIGINS)
 
-        @app.get(f"{PREFIX}/view")
+        @failing.get(f"{PREFIX}/view")
         def view() -> Any:
             raise RuntimeError
 
-        response = app.test_client().get(f"{PREFIX}/view", headers={"Origin": APP})
+        response = failing.test_client().get(f"{PREFIX}/view", headers={"Origin": APP})
 
         assert response.status_code == 500
         assert response.headers["Access-Control-Allow-Origin"] == APP
@@ -181,6 +187,7 @@ class TestResponse:
         assert ("Access-Control-Allow-Credentials" in response.headers) == is_allowed
 
 
+@on_sqlite
 class TestPreflight:
     @pytest.mark.parametrize("path", ["/posts/1", "/tokens", "/nothing"])
     def test_is_cacheable_for_a_day(self, shared: Shared, path: str) -> None:
@@ -214,17 +221,6 @@ class TestPreflight:
         assert response.status_code == 204
         assert "Access-Control-Allow-Origin" not in response.headers
 
-    def test_uses_neither_the_database_nor_a_rate_limit(
-        self, new_app: Callable[..., Flask], tmp_path: Any
-    ) -> None:
-        app = new_app(f"sqlite:///{tmp_path}", CORS_ORIGINS=APP, RATE_LIMIT_READS="1/year")
-        headers = {"Origin": APP, **PREFLIGHT}
-
-        responses = [app.test_client().options(f"{PREFIX}/posts", headers=headers) for _ in range(3)]
-
-        assert [response.status_code for response in responses] == [204] * 3
-        assert not any("RateLimit" in response.headers for response in responses)
-
     def test_has_a_request_method(self, shared: Shared) -> None:
         response = shared().test_client().options(f"{PREFIX}/posts", headers={"Origin": APP})
 
@@ -233,6 +229,19 @@ class TestPreflight:
         assert response.headers["Access-Control-Allow-Origin"] == APP
 
 
+def test_a_preflight_uses_neither_the_database_nor_a_rate_limit(
+    new_app: Callable[..., Flask], tmp_path: Any
+) -> None:
+    app = new_app(f"sqlite:///{tmp_path}", CORS_ORIGINS=APP, RATE_LIMIT_READS="1/year")
+    headers = {"Origin": APP, **PREFLIGHT}
+
+    responses = [app.test_client().options(f"{PREFIX}/posts", headers=headers) for _ in range(3)]
+
+    assert [response.status_code for response in responses] == [204] * 3
+    assert not any("RateLimit" in response.headers for response in responses)
+
+
+@on_sqlite
 class TestTokenCookie:
     def sign_in(self, client: ContractClient, **kwargs: Any) -> Any:
         """Request tokens, with the refresh token in a cookie."""

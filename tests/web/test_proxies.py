@@ -9,6 +9,7 @@ import orjson
 import pytest
 import yaml
 from flask import Flask, request
+from flask.testing import FlaskClient
 
 from api.web.proxies import address_of, forwarded_elements
 from tests.support.contract import CONTRACT, PREFIX
@@ -21,24 +22,32 @@ UNKNOWN = ""
 PROXY = "127.0.0.1"  # The address from which the test client sends its requests.
 
 
-@pytest.fixture
-def proxied(app: Flask, new_app: Callable[..., Flask]) -> Proxied:
-    """A function that creates an application behind some proxies, with a view of what it sees."""
+@pytest.fixture(scope="module")
+def proxied(migrated_app: Flask, shared_app: Callable[..., Flask]) -> Proxied:
+    """A function that returns the application behind some proxies, with a view of what it sees."""
 
     def make(proxies: int = 1, **settings: Any) -> Flask:
-        made = new_app(app.config["DATABASE_URL"], TRUSTED_PROXIES=proxies, **settings)
+        made = shared_app(migrated_app.config["DATABASE_URL"], TRUSTED_PROXIES=proxies, **settings)
+        if "seen" not in made.view_functions:
 
-        @made.get(f"{PREFIX}/seen")
-        def seen() -> dict[str, Any]:
-            return {
-                "address": request.remote_addr,
-                "url": f"{request.scheme}://{request.host}{request.root_path}",
-                "path": request.path,
-            }
+            @made.get(f"{PREFIX}/seen")
+            def seen() -> dict[str, Any]:
+                return {
+                    "address": request.remote_addr,
+                    "url": f"{request.scheme}://{request.host}{request.root_path}",
+                    "path": request.path,
+                }
 
         return made
 
     return make
+
+
+@pytest.fixture
+def limited(migrated_app: Flask, new_app: Callable[..., Flask]) -> FlaskClient:
+    """A client of an application behind a proxy that accepts three reads from an address."""
+    settings = {"TRUSTED_PROXIES": 1, "RATE_LIMIT_READS": "3/year"}
+    return new_app(migrated_app.config["DATABASE_URL"], **settings).test_client()
 
 
 def seen(app: Flask, headers: Any, path: str = f"{PREFIX}/seen") -> dict[str, Any]:
@@ -189,21 +198,18 @@ class TestAddress:
             pytest.param(("Forwarded", 'for="{}, for=203.0.113.6'), id="Forwarded with open quotes"),
         ],
     )
-    def test_in_any_form_has_one_limit(self, proxied: Proxied, form: tuple[str, str]) -> None:
-        client = proxied(RATE_LIMIT_READS="3/year").test_client()
+    def test_in_any_form_has_one_limit(self, limited: FlaskClient, form: tuple[str, str]) -> None:
         name, value = form
 
         responses = [
-            client.get(f"{PREFIX}/posts", headers={name: value.format(number)}) for number in range(1, 6)
+            limited.get(f"{PREFIX}/posts", headers={name: value.format(number)}) for number in range(1, 6)
         ]
 
         assert [response.status_code for response in responses] == [200, 200, 200, 429, 429]
 
     def test_chosen_by_a_client_in_the_header_that_proxies_do_not_send_has_one_limit(
-        self, proxied: Proxied
+        self, limited: FlaskClient
     ) -> None:
-        client = proxied(RATE_LIMIT_READS="3/year").test_client()
-
         for of_proxy, of_client in (
             (("X-Forwarded-For", "203.0.113.6"), ("Forwarded", "for=192.0.2.{}")),
             (("Forwarded", "for=203.0.113.6"), ("X-Forwarded-For", "192.0.2.{}")),
@@ -211,7 +217,7 @@ class TestAddress:
             headers = [
                 {of_proxy[0]: of_proxy[1], of_client[0]: of_client[1].format(number)} for number in range(5)
             ]
-            responses = [client.get(f"{PREFIX}/posts", headers=sent) for sent in headers]
+            responses = [limited.get(f"{PREFIX}/posts", headers=sent) for sent in headers]
             assert responses[-1].status_code == 429
 
 
@@ -384,8 +390,10 @@ class TestPrefix:
             False,
         ]
 
-    def test_is_in_the_server_of_the_document(self, app: Flask, new_app: Callable[..., Flask]) -> None:
-        client = new_app(app.config["DATABASE_URL"], TRUSTED_PROXIES=1).test_client()
+    def test_is_in_the_server_of_the_document(
+        self, migrated_app: Flask, new_app: Callable[..., Flask]
+    ) -> None:
+        client = new_app(migrated_app.config["DATABASE_URL"], TRUSTED_PROXIES=1).test_client()
         headers = {"X-Forwarded-Prefix": "/blog"}
 
         documents = [
