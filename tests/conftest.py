@@ -250,12 +250,19 @@ def browser(playwright: Playwright) -> Iterator[Browser]:  # pragma: no cover --
         yield browser
 
 
-@pytest.fixture
-def mailbox(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    """The SMTP server to which the application sends mail."""
-    with running_mailbox(app) as running:
-        monkeypatch.setitem(app.config, "MAIL_URL", running.url)
+@pytest.fixture(scope="module")
+def _mailbox() -> Iterator[Mailbox]:
+    """An SMTP server."""
+    with running_mailbox() as running:
         yield running
+
+
+@pytest.fixture
+def mailbox(app: Flask, _mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+    """The SMTP server to which the application sends mail, without messages."""
+    _mailbox.empty(app)
+    monkeypatch.setitem(app.config, "MAIL_URL", _mailbox.url)
+    return _mailbox
 
 
 @pytest.fixture

@@ -47,12 +47,16 @@ class Mailbox:
 
     def __init__(self, app: Flask | None, port: int, delay_seconds: float) -> None:
         self.url = f"smtp://127.0.0.1:{port}"
+        self._delay_seconds = delay_seconds
+        self.empty(app)
+
+    def empty(self, app: Flask | None) -> None:
+        """Remove all messages, and receive those of an application from now on."""
         # Replies to the next messages: to RCPT or, if they begin with "DATA ", to DATA.
         self.replies: list[str] = []
         # Addresses to which mail is being sent, or was.
         self.began: list[str] = []
         self._app = app
-        self._delay_seconds = delay_seconds
         self._received: list[Received] = []
 
     def received(self) -> list[Received]:
