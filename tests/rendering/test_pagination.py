@@ -319,6 +319,15 @@ def parameters_of(listing: Listing) -> dict[str, str]:
     return dict(parse_qsl(listing.query))
 
 
+@pytest.fixture(scope="module", params=DATABASES)
+def filled_app(
+    request: pytest.FixtureRequest, new_database_url: Callable[[str], str]
+) -> Iterator[tuple[Flask, LargeWorld]]:
+    """The application on a database of its own, and the rows in it, which tests only read."""
+    with migrated(new_database_url(request.param)) as app:
+        yield app, make_large_world(app, Factory(app).user("user7"), 50)
+
+
 class TestEveryList:
     @pytest.mark.parametrize(
         ("operation", "listing"),
@@ -353,15 +362,15 @@ class TestEveryList:
 
     @pytest.mark.parametrize(("operation", "listing"), list_cases())
     def test_has_links_to_its_neighbours_with_the_other_parameters(
-        self, app: Flask, client: ContractClient, make: Factory, operation: Operation, listing: Listing
+        self, filled_app: tuple[Flask, LargeWorld], operation: Operation, listing: Listing
     ) -> None:
-        world = make_large_world(app, make.user("user7"), 50)
+        app, world = filled_app
         query = {**parameters_of(listing), "limit": "2"}
         if "expand" in operation.names("query"):
             query["expand"] = "viewer,counts"
         path = path_of(operation, world)
 
-        response = client.get(f"{path}?{urlencode(query)}", headers=world.caller.signed_in)
+        response: Any = ContractClient(app).get(f"{path}?{urlencode(query)}", headers=world.caller.signed_in)
 
         links = {relation: urlsplit(target) for target, relation in LINK.findall(response.headers["Link"])}
         assert links.keys() == {"next", "prev"}
@@ -376,19 +385,13 @@ class TestEveryList:
     @pytest.mark.parametrize("limit", [7, 40])
     @pytest.mark.parametrize(("operation", "listing"), list_cases())
     def test_is_complete_and_in_order_in_both_directions(
-        self,
-        app: Flask,
-        client: ContractClient,
-        make: Factory,
-        operation: Operation,
-        listing: Listing,
-        limit: int,
+        self, filled_app: tuple[Flask, LargeWorld], operation: Operation, listing: Listing, limit: int
     ) -> None:
-        world = make_large_world(app, make.user("user7"), 50)
+        app, world = filled_app
         path = path_of(operation, world)
         query: dict[str, Any] = {**parameters_of(listing), "limit": limit}
 
-        forth, back = read_both_ways(client, path, headers=world.caller.signed_in, **query)
+        forth, back = read_both_ways(ContractClient(app), path, headers=world.caller.signed_in, **query)
 
         with app.app_context():
             assert items(forth, "id") == db.session.scalars(listing.ids(world)).all()
