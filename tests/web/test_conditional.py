@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from tests.operations import ANYONE, OPERATIONS, Operation, cases
 from tests.support.concurrency import concurrently
@@ -243,6 +244,7 @@ class TestEveryRead:
             for name in ("ETag", "Cache-Control", "Vary"):
                 assert response.headers[name] == full.headers[name]
 
+    @on_sqlite
     def test_is_complete_for_another_tag(
         self, client: ContractClient, world: World, operation: Operation
     ) -> None:
@@ -252,6 +254,7 @@ class TestEveryRead:
 
         assert response.status_code == 200
 
+    @on_sqlite
     def test_refuses_what_is_not_a_list_of_tags(
         self, client: ContractClient, world: World, operation: Operation
     ) -> None:
@@ -262,6 +265,7 @@ class TestEveryRead:
         wrong = {"header": "If-None-Match", "code": "wrong_format"}
         assert_problem(response, 422, "invalid_input", wrong)
 
+    @on_sqlite
     def test_states_which_caches_may_store_it(
         self, client: ContractClient, world: World, operation: Operation
     ) -> None:
@@ -315,8 +319,22 @@ class TestIfNoneMatch:
         assert_problem(response, 422, "invalid_input", wrong)
 
 
-@pytest.mark.parametrize("operation", CHANGES)
-class TestEveryChange:
+def read(client: ContractClient, world: World, operation: Operation) -> Any:
+    """Return the representation that an operation changes."""
+    return operation.send(client, world, method="GET", json=None).json
+
+
+def change(client: ContractClient, world: World, operation: Operation, condition: str) -> TestResponse:
+    """Send the request of an operation with a condition."""
+    return operation.send(client, world, headers={**world.ann.signed_in, "If-Match": condition})
+
+
+@on_sqlite
+class TestIfMatch:
+    """All forms of the header, which `updatePost` evaluates like every change."""
+
+    OPERATION = OPERATIONS["updatePost"]
+
     @pytest.mark.parametrize(
         "written",
         [
@@ -325,18 +343,14 @@ class TestEveryChange:
             pytest.param('W/"{}"', id="weakened by nginx"),
             pytest.param('"other", W/"{}"', id="a list with a weakened one"),
             pytest.param("*", id="a star"),
-            pytest.param(None, id="nothing"),
         ],
     )
-    def test_succeeds_if_the_condition_holds(
-        self, client: ContractClient, world: World, operation: Operation, written: str | None
-    ) -> None:
-        etag = self._read(client, world, operation)["etag"]
-        condition = {"If-Match": written.format(etag)} if written else {}
+    def test_contains_the_tag(self, client: ContractClient, world: World, written: str) -> None:
+        etag = read(client, world, self.OPERATION)["etag"]
 
-        response = operation.send(client, world, headers={**world.ann.signed_in, **condition})
+        response = change(client, world, self.OPERATION, written.format(etag))
 
-        assert response.status_code in {200, 204}
+        assert response.status_code == 200
 
     @pytest.mark.parametrize(
         "written",
@@ -347,53 +361,74 @@ class TestEveryChange:
             pytest.param('"{}-other"', id="another suffix"),
         ],
     )
-    def test_is_refused_with_the_current_tag_if_the_condition_fails(
-        self, client: ContractClient, world: World, operation: Operation, written: str
+    def test_does_not_contain_the_tag(self, client: ContractClient, world: World, written: str) -> None:
+        etag = read(client, world, self.OPERATION)["etag"]
+
+        response = change(client, world, self.OPERATION, written.format(etag))
+
+        assert_problem(response, 412, "precondition_failed")
+
+    @pytest.mark.parametrize("written", MALFORMED)
+    def test_is_a_list_of_tags(self, client: ContractClient, world: World, written: str) -> None:
+        response = change(client, world, self.OPERATION, written)
+
+        assert_problem(response, 422, "invalid_input", {"header": "If-Match", "code": "wrong_format"})
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+class TestEveryChange:
+    @pytest.mark.parametrize("written", ['"{}"', "*", None])
+    def test_succeeds_if_the_condition_holds(
+        self, client: ContractClient, world: World, operation: Operation, written: str | None
     ) -> None:
-        before = self._read(client, world, operation)
-        condition = {"If-Match": written.format(before["etag"])}
+        etag = read(client, world, operation)["etag"]
+        condition = {"If-Match": written.format(etag)} if written else {}
 
         response = operation.send(client, world, headers={**world.ann.signed_in, **condition})
+
+        assert response.status_code in {200, 204}
+
+    def test_is_refused_with_the_current_tag_if_the_condition_fails(
+        self, client: ContractClient, world: World, operation: Operation
+    ) -> None:
+        before = read(client, world, operation)
+
+        response = change(client, world, operation, '"other"')
 
         assert_problem(response, 412, "precondition_failed")
         assert response.json["etag"] == before["etag"]
         assert response.headers["ETag"] == f'"{before["etag"]}"'
-        assert self._read(client, world, operation) == before
+        assert read(client, world, operation) == before
 
     @on_sqlite
-    @pytest.mark.parametrize("written", MALFORMED)
     def test_is_refused_if_the_condition_is_malformed(
-        self, client: ContractClient, world: World, operation: Operation, written: str
+        self, client: ContractClient, world: World, operation: Operation
     ) -> None:
-        before = self._read(client, world, operation)
+        before = read(client, world, operation)
 
-        response = operation.send(client, world, headers={**world.ann.signed_in, "If-Match": written})
+        response = change(client, world, operation, "abc")
 
         assert_problem(response, 422, "invalid_input", {"header": "If-Match", "code": "wrong_format"})
-        assert self._read(client, world, operation) == before
+        assert read(client, world, operation) == before
 
     def test_succeeds_once_for_concurrent_requests_with_the_same_tag(
         self, app: Flask, client: ContractClient, world: World, operation: Operation
     ) -> None:
-        etag = self._read(client, world, operation)["etag"]
+        etag = read(client, world, operation)["etag"]
         headers = {**world.ann.signed_in, "If-Match": f'"{etag}"'}
 
-        def change(number: int) -> int:
+        def send(number: int) -> int:
             body = operation.body and operation.body(world)
             if body and operation.method == "PATCH":
                 body = {name: f"{value} {number}" for name, value in body.items()}
             return operation.send(ContractClient(app), world, headers=headers, json=body).status_code
 
-        statuses = sorted(concurrently(*(partial(change, number) for number in range(8))))
+        statuses = sorted(concurrently(*(partial(send, number) for number in range(8))))
 
         # A row that is deleted has no tag; a token of a deleted account is invalid.
         others = {412} if operation.method == "PATCH" else {401, 404}
         assert statuses[0] in {200, 204}
         assert set(statuses[1:]) <= others
-
-    def _read(self, client: ContractClient, world: World, operation: Operation) -> Any:
-        """Return the representation that the operation changes."""
-        return operation.send(client, world, method="GET", json=None).json
 
 
 class TestMarksOfCompression:
@@ -411,6 +446,7 @@ class TestMarksOfCompression:
         pytest.param('"{}-gzip-gzip"', id="two proxies"),
     ]
 
+    @on_sqlite
     @pytest.mark.parametrize("form", FORMS)
     def test_do_not_change_the_version_that_a_change_is_for(
         self, client: ContractClient, ann: Account, form: str
