@@ -29,7 +29,7 @@ from tests.conftest import clear_tables
 from tests.email_verifications.test_email_verifications import request_verification
 from tests.password_resets.test_password_resets import request_reset
 from tests.support.contract import PREFIX, ContractClient
-from tests.support.databases import on_postgresql
+from tests.support.databases import no_sql, on_postgresql, on_sqlite
 from tests.support.factories import Account, Factory
 from tests.support.mailbox import Mailbox, let_pass, send_due
 from tests.support.metrics import BEARER, TOKEN, Samples, scrape
@@ -78,6 +78,7 @@ def ann(make: Factory) -> Account:
 
 
 class TestAccess:
+    @no_sql
     @pytest.mark.parametrize(
         "authorization", [None, "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}\xe9"]
     )
@@ -89,9 +90,11 @@ class TestAccess:
         assert_problem(response, 401, "invalid_token")
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="metrics"'
 
+    @on_sqlite
     def test_is_not_found_unless_it_is_configured(self, migrated_app: Flask) -> None:
         assert_problem(migrated_app.test_client().get("/metrics", headers=BEARER), 404, "not_found")
 
+    @on_sqlite
     def test_has_the_format_that_the_caller_accepts(self, app: Flask) -> None:
         headers = {**BEARER, "Accept": "application/openmetrics-text;version=1.0.0"}
 
@@ -102,6 +105,7 @@ class TestAccess:
 
 
 class TestRequests:
+    @on_sqlite
     def test_are_counted_by_method_route_and_status(self, app: Flask, client: ContractClient) -> None:
         for post_id in (1, 2, 3):
             client.get(f"/posts/{post_id}")
@@ -113,6 +117,7 @@ class TestRequests:
         assert samples.value("http_request_duration_seconds_count", **labels) == 3
         assert 0 < samples.value("http_request_duration_seconds_sum", **labels) < 60
 
+    @on_sqlite
     def test_have_no_label_of_the_callers_choice(self, app: Flask) -> None:
         app.test_client().open("/secret-path", method="SECRET")
 
@@ -135,6 +140,7 @@ class TestProblems:
         ]
         assert failures == [0, 2]
 
+    @on_sqlite
     def test_of_rate_limits_are_counted_by_policy(self, app: Flask, recording: NewApp) -> None:
         limited = recording(app.config["DATABASE_URL"], RATE_LIMIT_READS="1/hour")
         for _ in range(3):
@@ -290,6 +296,7 @@ def test_requests_that_wait_for_their_lane_are_counted(app: Flask) -> None:
     assert after.value("queue_refusals_total", lane="writes") == 1
 
 
+@on_sqlite
 def test_reads_that_the_event_loop_refuses_are_counted(app: Flask) -> None:
     lane = EventLoopLane(60, "reads", app.extensions["metrics"])
     lane._round_ends = 0
@@ -373,6 +380,7 @@ class TestDeployment:
             assert not threads.submit(asyncio.run, lane.run(print)).result()
         return scrape(app)
 
+    @on_sqlite
     def test_queries_name_metrics_and_labels_that_exist(self, samples: Samples) -> None:
         labels: dict[str, set[str]] = {"up": {"job", "instance"}}
         values = set()
@@ -397,6 +405,7 @@ class TestDeployment:
         histogram = "microblog_http_request_duration_seconds"
         assert families - used == {f"{histogram}_count", f"{histogram}_sum"}
 
+    @on_sqlite
     @needs_promtool
     def test_promtool_accepts_the_files_and_the_metrics(self, samples: Samples) -> None:  # pragma: no cover
         commands: list[tuple[list[str], str]] = [

@@ -6,7 +6,7 @@ import pytest
 
 from tests.operations import OPERATIONS, Caller, Operation, cases
 from tests.support.contract import ContractClient
-from tests.support.databases import no_sql
+from tests.support.databases import no_sql, on_sqlite
 from tests.support.factories import Factory
 from tests.support.world import make_world
 
@@ -56,6 +56,7 @@ def test_a_request_without_valid_credentials_is_unauthorized(
     assert_unauthorized(client, operation, headers)
 
 
+@on_sqlite
 @pytest.mark.parametrize("name", ["createToken", "getAccount"])
 def test_a_request_with_the_password_of_an_unknown_user_is_unauthorized(
     client: ContractClient, name: str

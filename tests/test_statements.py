@@ -4,6 +4,7 @@ import pytest
 
 from tests.operations import ANYONE, Operation, cases
 from tests.support.contract import ContractClient
+from tests.support.databases import on_sqlite
 from tests.support.factories import Factory
 from tests.support.renderers import needs_sql_json
 from tests.support.statements import Statement, without_begin
@@ -51,6 +52,7 @@ def test_a_safe_operation_only_reads(
         assert " FOR " not in statement.text, statement.text
 
 
+@on_sqlite
 @needs_sql_json
 @pytest.mark.parametrize(
     "operation", cases(lambda operation: operation.is_safe and operation.caller is ANYONE)

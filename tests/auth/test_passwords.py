@@ -11,6 +11,7 @@ from api.auth.authentication import passwords
 from api.auth.passwords import Passwords
 from api.web.problems import Problem
 from tests.support.contract import ContractClient
+from tests.support.databases import no_sql
 from tests.support.problems import assert_problem
 
 
@@ -57,6 +58,7 @@ def full_queue(app: Flask) -> Iterator[None]:
     queue.release(waiting)
 
 
+@no_sql
 def test_a_caller_who_finds_the_queue_full_is_told_to_retry(client: ContractClient, full_queue: None) -> None:
     response = client.post("/tokens", auth=("ann", "9 green horses"))
 

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from api.contract.docs import ASSETS
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 from tests.support.contract import CONTRACT, CONTRACT_FILE, schema_errors
+from tests.support.databases import on_sqlite
 from tests.support.problems import assert_problem
 
 PATHS = [
@@ -34,6 +35,7 @@ def site(migrated_app: Flask) -> FlaskClient:
     return migrated_app.test_client()
 
 
+@on_sqlite
 class TestDocument:
     def test_is_served_as_the_committed_yaml_file(self, site: FlaskClient) -> None:
         response = site.get("/openapi.yaml")
@@ -58,6 +60,7 @@ class TestDocument:
             assert response.headers["ETag"] == etag
 
 
+@on_sqlite
 class TestPages:
     @pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/not_found"])
     def test_load_every_resource_from_this_service(self, site: FlaskClient, path: str) -> None:
@@ -103,6 +106,7 @@ class TestPages:
         assert response.content_type == "application/problem+json"
 
 
+@on_sqlite
 @pytest.mark.parametrize("path", PATHS)
 def test_a_failed_precondition_is_a_problem(site: FlaskClient, path: str) -> None:
     response = site.get(path, headers={"If-Match": '"another"'})
@@ -118,6 +122,7 @@ def test_health_checks_succeed(site: FlaskClient, path: str) -> None:
     assert response.json == {"status": "ok"}
 
 
+@on_sqlite
 class TestCompression:
     @pytest.mark.parametrize("path", PATHS)
     def test_is_used_if_the_caller_accepts_it(self, site: FlaskClient, path: str) -> None:

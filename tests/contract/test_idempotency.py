@@ -19,6 +19,7 @@ from api.models import IdempotencyKey
 from tests.conftest import DATABASES, SECRET_KEY
 from tests.support.concurrency import COMMITTING, concurrently, during_request
 from tests.support.contract import PREFIX, ContractClient, operations
+from tests.support.databases import on_sqlite
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.problems import assert_problem
 from tests.support.server import JSON, Server, running_server
@@ -293,6 +294,7 @@ class TestKey:
 
         assert_replayed(publish(client, ann, again), first)
 
+    @on_sqlite
     @pytest.mark.parametrize(
         "written",
         [

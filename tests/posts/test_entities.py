@@ -12,6 +12,7 @@ from api.models import Entity
 from api.posts.rebuilding import rebuild_posts
 from tests.support.concurrency import TRANSACTION_BEGUN, concurrently, during_request
 from tests.support.contract import ContractClient
+from tests.support.databases import no_sql
 from tests.support.factories import Account, Factory
 from tests.support.pagination import items, read_both_ways
 from tests.support.problems import assert_problem
@@ -510,6 +511,7 @@ class TestListsByEntities:
         assert items(forth, "id") == picked[::-1]
         assert items(back[::-1], "id") == picked[::-1]
 
+    @no_sql
     @pytest.mark.parametrize(("parameter", "maximum"), [("tag", 140), ("mentions", 64)])
     @pytest.mark.parametrize(
         ("value", "code"),

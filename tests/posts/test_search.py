@@ -14,7 +14,7 @@ from api.db.search_text import Term, terms_of, words_of
 from api.models import Post
 from api.rendering.pagination import SCANNED
 from tests.support.contract import ContractClient
-from tests.support.databases import disable_triggers
+from tests.support.databases import disable_triggers, no_sql
 from tests.support.factories import Account, Factory
 from tests.support.pagination import items, read_both_ways
 from tests.support.problems import assert_problem
@@ -407,8 +407,7 @@ class TestSearch:
     @pytest.mark.parametrize("q", NASTY)
     def test_accepts_any_text(self, client: ContractClient, make: Factory, ann: Account, q: str) -> None:
         texts = ["snow", "drops", "snow drops", "a", "words snow", "1 q s b", f"{ACRE * 130}ねー"]
-        for body in texts:
-            make.post(ann, body)
+        make.insert(Post, [{"user_id": ann.id, "body": body} for body in texts])
         blank = not q.strip()
 
         response = client.get("/posts", query_string={"q": q if not blank else f"{q}."})
@@ -425,6 +424,7 @@ class TestSearch:
 
         assert response.status_code in {200, 422}
 
+    @no_sql
     @pytest.mark.parametrize(
         ("query", "code"),
         [

@@ -1,4 +1,7 @@
-"""Rate limits through HTTP: which requests are counted together, what is refunded, and the fields."""
+"""Rate limits through HTTP: which requests are counted together, what is refunded, and the fields.
+
+Units are counted in memory or in Redis, and not in the database: the tests run on SQLite only.
+"""
 
 import re
 import socket
@@ -15,6 +18,7 @@ from api.rate_limiting import limiter as limiter_module
 from api.web.problems import RETRY_AFTER_SECONDS
 from tests.support.concurrency import EXECUTING, concurrently, during_request
 from tests.support.contract import PREFIX, ContractClient
+from tests.support.databases import on_sqlite
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.mailbox import Mailbox
 from tests.support.problems import assert_problem
@@ -61,6 +65,7 @@ def statuses(*responses: TestResponse) -> list[int]:
     return [response.status_code for response in responses]
 
 
+@on_sqlite
 class TestFields:
     def test_have_the_policy_and_the_units_left(self, limited: Limited) -> None:
         client = ContractClient(limited(RATE_LIMIT_READS="2/year"))
@@ -113,6 +118,7 @@ class TestFields:
         assert {"RateLimit", "RateLimit-Policy"} <= set(response.headers.keys())
 
 
+@on_sqlite
 class TestRefusal:
     def test_has_retry_after_and_the_exhausted_policy(self, limited: Limited) -> None:
         client = ContractClient(limited(RATE_LIMIT_READS="2/minute"))
@@ -198,6 +204,7 @@ class TestRefusal:
         assert responses[0].headers["RateLimit"].startswith('"reads";r=1;')
 
 
+@on_sqlite
 class TestCallerKey:
     def test_is_the_account_in_all_sessions(self, limited: Limited, make: Factory) -> None:
         ann, bob = make.user("ann"), make.user("bob")
@@ -275,6 +282,7 @@ class TestCallerKey:
         assert statuses(*responses) == [200, status]
 
 
+@on_sqlite
 class TestSignIn:
     def test_is_limited_by_address_together_with_refreshing(self, limited: Limited, make: Factory) -> None:
         make.user("ann")
@@ -423,6 +431,7 @@ class TestSignIn:
         assert int(after_that.headers["Retry-After"]) > RETRY_AFTER_SECONDS
 
 
+@on_sqlite
 class TestPasswordInTheBody:
     def send(
         self, app: Flask, member: Account, method: str, path: str, password: str, **kwargs: Any
@@ -528,6 +537,7 @@ class TestPasswordInTheBody:
         assert statuses(*guesses, owner) == [401] * 3 + [429] * 2 + [204]
 
 
+@on_sqlite
 class TestPasswordReset:
     @pytest.fixture
     def guessed(self, limited: Limited, make: Factory, mailbox: Mailbox, storage_url: str) -> Flask:
@@ -595,6 +605,7 @@ class TestPasswordReset:
         assert statuses(refused, sign_in(guessed, "ann")) == [403, 429]
 
 
+@on_sqlite
 def test_registrations_are_limited_by_address(limited: Limited) -> None:
     client = ContractClient(limited(RATE_LIMIT_REGISTRATION="1/year", RATE_LIMIT_WRITES="1/year"))
 
@@ -605,6 +616,7 @@ def test_registrations_are_limited_by_address(limited: Limited) -> None:
     assert statuses(*responses) == [422, 429, 422]
 
 
+@on_sqlite
 def test_without_redis_each_process_counts_by_itself_and_logs_once(
     limited: Limited, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -618,6 +630,7 @@ def test_without_redis_each_process_counts_by_itself_and_logs_once(
     assert "a-secret" not in caplog.text
 
 
+@on_sqlite
 def test_redis_is_not_retried_after_a_timeout(limited: Limited, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
@@ -652,6 +665,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
 
         assert sorted(answers) == [200] * 20 + [429] * 40
 
+    @on_sqlite
     @pytest.mark.parametrize(
         ("others", "status"),
         [
@@ -684,6 +698,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
 
         assert statuses(*responses) == [200, 200, 429, 429]
 
+    @on_sqlite
     def test_may_stop_and_start_again(
         self,
         limited: Limited,
@@ -706,6 +721,7 @@ class TestRedis:  # pragma: no cover -- needs redis-server
         assert away_again.status_code == 429
         assert caplog.text.count("Redis is unreachable") == 2
 
+    @on_sqlite
     def test_stores_no_names(self, limited: Limited, make: Factory, tmp_path: Path) -> None:
         make.user("ann")
         redis = RedisServer(tmp_path)

@@ -7,6 +7,7 @@ from flask import Flask
 
 from api.rate_limiting.policies import Policy, RouteLimits, policies_from, rate_limited
 from tests.support.contract import PREFIX, example_path, operations, resolve
+from tests.support.databases import no_sql
 
 READ_METHODS = {"GET", "HEAD"}
 PASSWORD_MEMBERS = {"password", "current_password"}
@@ -27,6 +28,7 @@ def asks_for_the_password(operation: dict[str, Any]) -> bool:
     return bool(members & PASSWORD_MEMBERS) and operation["security"] == [{"bearerAuth": []}]
 
 
+@no_sql
 @pytest.mark.parametrize(
     ("method", "path", "operation"),
     [pytest.param(*operation, id=operation[2]["operationId"]) for operation in operations()],

@@ -10,7 +10,7 @@ from flask import Flask
 from tests.operations import OPERATIONS, Operation, cases
 from tests.support.concurrency import during_request
 from tests.support.contract import ContractClient
-from tests.support.databases import no_sql
+from tests.support.databases import no_sql, on_sqlite
 from tests.support.factories import Account, Factory
 from tests.support.problems import assert_problem
 from tests.support.renderers import needs_sql_json
@@ -98,11 +98,13 @@ class TestEveryOperation:
         assert bool(found) is operation.is_public
         assert all(part["viewer"] is None and part["counts"] for part in found)
 
+    @on_sqlite
     def test_refuses_unknown_parts(self, client: ContractClient, world: World, operation: Operation) -> None:
         response = operation.send(client, world, "?expand=counts,likes")
 
         assert_problem(response, 422, "invalid_input", {"parameter": "expand", "code": "unknown_part"})
 
+    @on_sqlite
     def test_refuses_an_invalid_token(
         self, client: ContractClient, world: World, operation: Operation
     ) -> None:

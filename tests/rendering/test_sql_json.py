@@ -15,6 +15,7 @@ from api.rendering.reference import ReferenceRenderer
 from api.rendering.sql_json import SQLJSONRenderer
 from api.schemas import BaseSchema, Context, ETag
 from api.users.schemas import AuthorSchema
+from tests.support.databases import on_sqlite
 from tests.support.factories import Factory
 from tests.support.renderers import needs_sql_json
 
@@ -94,6 +95,7 @@ def test_the_reference_renderer_accepts_fields_that_serialize_in_their_own_way()
     assert ShoutSchema().dump(Post(body="Hello.")) == {"body": "HELLO."}
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("schema", "model", "message"),
     [

@@ -22,6 +22,7 @@ from api.models.session import USES_MAXIMUM
 from api.tokens.routes import REFRESH_TOKEN
 from tests.support.concurrency import EXECUTING, concurrently, during_request
 from tests.support.contract import ContractClient
+from tests.support.databases import no_sql
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.users.test_users import SURROUNDINGS, change_password
 
@@ -289,6 +290,7 @@ class TestCreateToken:
         assert response.headers["WWW-Authenticate"] == BASIC_CHALLENGE
         assert sessions_of(app, ann) == [ann.session_id]
 
+    @no_sql
     def test_requires_credentials(self, client: ContractClient) -> None:
         response = client.post("/tokens")
 
@@ -537,6 +539,7 @@ class TestAccessToken:
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
 
+    @no_sql
     def test_is_required(self, client: ContractClient) -> None:
         response = client.get("/me")
 
@@ -918,6 +921,7 @@ class TestRefreshToken:
         assert response.headers["WWW-Authenticate"] == INVALID_TOKEN
         assert client.get("/me", headers=ann.signed_in).status_code == 200
 
+    @no_sql
     @pytest.mark.parametrize(
         ("sent", "pointer", "code"),
         [

@@ -21,7 +21,7 @@ from tests.support.concurrency import (
     during_request,
 )
 from tests.support.contract import PREFIX, ContractClient
-from tests.support.databases import on_sqlite
+from tests.support.databases import no_sql, on_sqlite
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.problems import assert_problem
 
@@ -283,6 +283,7 @@ class TestCreateUser:
         assert response.json["about"] == stored
         assert client.get("/users/bob").json["about"] == stored
 
+    @on_sqlite
     @pytest.mark.parametrize("password", ACCEPTED_PASSWORDS)
     def test_accepts_a_strong_password(self, client: ContractClient, password: str) -> None:
         response = client.post("/users", json=registration(password=password))
@@ -295,6 +296,7 @@ class TestCreateUser:
 
         assert sign_in(client, "bob", "é" * 8).status_code == 200
 
+    @on_sqlite
     @pytest.mark.parametrize("surrounded", SURROUNDINGS)
     def test_ignores_white_space_around_username_and_address(
         self, client: ContractClient, surrounded: str
@@ -314,6 +316,7 @@ class TestCreateUser:
         assert sign_in(client, "bob", PASSWORD).status_code == 401
         assert sign_in(client, "bob", f" {PASSWORD} ").status_code == 200
 
+    @no_sql
     def test_refuses_white_space_within_a_long_username_quickly(self, client: ContractClient) -> None:
         began = perf_counter()
 
@@ -331,6 +334,7 @@ class TestCreateUser:
         assert errors_of(response) == [("/username", code)]
         assert usernames(client) == []
 
+    @on_sqlite
     @pytest.mark.parametrize(
         ("environment", "domains", "statuses"),
         [
@@ -361,6 +365,7 @@ class TestCreateUser:
         response = ContractClient(app).post("/users", json=registration(email="rob@a.test"))
         assert response.status_code == 201
 
+    @on_sqlite
     def test_refuses_every_reserved_username(self, client: ContractClient) -> None:
         codes = {
             name: client.post("/users", json=registration(username=name.capitalize())).status_code
@@ -379,6 +384,7 @@ class TestCreateUser:
         assert errors_of(response) == [("/email", code)]
         assert usernames(client) == []
 
+    @no_sql
     @pytest.mark.parametrize(("about", "code"), REFUSED_ABOUTS)
     def test_refuses_an_invalid_self_description(self, client: ContractClient, about: Any, code: str) -> None:
         response = client.post("/users", json=registration(about=about))
@@ -397,6 +403,7 @@ class TestCreateUser:
         assert errors_of(response) == [("/password", code)]
         assert usernames(client) == []
 
+    @no_sql
     @pytest.mark.parametrize("password", NAMES_FOR_PASSWORDS)
     def test_refuses_a_name_as_the_password(self, client: ContractClient, password: str) -> None:
         sent = registration(username="bob.dylan", email="bob.dylan@example.com", password=password)
@@ -406,6 +413,7 @@ class TestCreateUser:
         assert response.status_code == 422
         assert errors_of(response) == [("/password", "same_as_name")]
 
+    @no_sql
     @pytest.mark.parametrize("member", ["username", "email", "password"])
     def test_requires_all_members(self, client: ContractClient, member: str) -> None:
         sent = registration()
@@ -424,6 +432,7 @@ class TestCreateUser:
         assert response.status_code == 422
         assert errors_of(response) == [(f"/{member}", "unknown_member")]
 
+    @no_sql
     def test_reports_all_errors(self, client: ContractClient) -> None:
         response = client.post("/users", json={"username": "b", "password": "b", "admin": True})
 
@@ -541,6 +550,7 @@ class TestListUsers:
         assert response.status_code == 400
         assert response.json["code"] == "invalid_cursor"
 
+    @no_sql
     @pytest.mark.parametrize(
         ("query", "parameter", "code"),
         [
@@ -718,6 +728,7 @@ class TestUpdateAccount:
         assert response.status_code == 200
         assert client.get(f"/users/{username}").json["username"] == username
 
+    @on_sqlite
     @pytest.mark.parametrize("surrounded", SURROUNDINGS)
     def test_ignores_white_space_around_username_and_address(
         self, client: ContractClient, make: Factory, surrounded: str
@@ -870,6 +881,7 @@ class TestUpdateAccount:
         assert errors_of(response) == [("/email", code)]
         assert account_of(client, ann)["email"] == "ann@example.com"
 
+    @on_sqlite
     @pytest.mark.parametrize(("about", "code"), REFUSED_ABOUTS)
     def test_refuses_an_invalid_self_description(
         self, client: ContractClient, make: Factory, about: Any, code: str
@@ -1107,6 +1119,7 @@ class TestChangePassword:
             assert client.get("/me", headers=bearer(pair)).status_code == 401
             assert client.post("/tokens/refresh", json=refresh).status_code == 401
 
+    @on_sqlite
     @pytest.mark.parametrize("password", ACCEPTED_PASSWORDS)
     def test_accepts_a_strong_password(self, client: ContractClient, make: Factory, password: str) -> None:
         ann = make.user("ann")
@@ -1130,6 +1143,7 @@ class TestChangePassword:
         assert errors_of(response) == [("/new_password", code)]
         assert sign_in(client, "ann").status_code == 200
 
+    @on_sqlite
     @pytest.mark.parametrize("password", NAMES_FOR_PASSWORDS)
     def test_refuses_a_name_as_the_password(
         self, client: ContractClient, make: Factory, password: str
@@ -1157,6 +1171,7 @@ class TestChangePassword:
         assert client.get("/me", headers=bearer(elsewhere)).status_code == 200
         assert sign_in(client, "ann").status_code == 200
 
+    @on_sqlite
     @pytest.mark.parametrize("member", ["current_password", "new_password"])
     def test_requires_all_members(self, client: ContractClient, make: Factory, member: str) -> None:
         ann = make.user("ann")

@@ -15,7 +15,10 @@ from flask import Flask
 
 from api.web import access_log
 from tests.support.contract import ContractClient
+from tests.support.databases import on_sqlite
 from tests.support.factories import Factory
+
+pytestmark = on_sqlite
 
 
 @pytest.fixture

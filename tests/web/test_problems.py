@@ -23,7 +23,7 @@ from tests.conftest import DATABASES
 from tests.operations import Operation, cases
 from tests.support.concurrency import COMMITTING, TRANSACTION_BEGINNING, TRANSACTION_BEGUN, during_request
 from tests.support.contract import CONTRACT, PREFIX, ContractClient, example_path, operations
-from tests.support.databases import no_sql
+from tests.support.databases import no_sql, on_sqlite
 from tests.support.factories import Account, Factory
 from tests.support.problems import assert_problem
 from tests.support.world import make_world
@@ -279,6 +279,7 @@ def end_connections(app: Flask) -> None:
 
 
 class TestFailure:
+    @no_sql
     def test_that_is_unexpected_reveals_only_the_request_id(
         self, post_to: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -348,6 +349,7 @@ class TestFailure:
 
         assert_problem(response, 422, "invalid_input")
 
+    @no_sql
     @pytest.mark.parametrize(
         ("status", "code"),
         [
@@ -364,6 +366,7 @@ class TestFailure:
 
         assert_problem(response, status, code)
 
+    @no_sql
     def test_keeps_the_retry_after_header_of_an_exception(self, post_to: Any) -> None:
         def view() -> Any:
             raise ServiceUnavailable(retry_after=7)
@@ -453,6 +456,7 @@ class TestURL:
             assert response.status_code == 405
             assert set(response.headers["Allow"].split(", ")) == allowed(path)
 
+    @no_sql
     def test_responds_to_an_unsupported_method_with_a_problem(self, client: ContractClient) -> None:
         response = client.put("/posts")
 
@@ -482,6 +486,7 @@ class TestURL:
         differing = {"X-Request-Id": "", "RateLimit": ""}
         assert {**head.headers, **differing} == {**get.headers, **differing}
 
+    @no_sql
     def test_that_is_unknown_is_not_found_by_head(self, client: ContractClient) -> None:
         response = client.head("/nothing")
 
@@ -491,6 +496,7 @@ class TestURL:
 
 
 class TestEveryResponse:
+    @on_sqlite
     @pytest.mark.parametrize(
         ("method", "path", "status"),
         [
@@ -522,6 +528,7 @@ class TestEveryResponse:
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             assert response.headers["Cache-Control"]
 
+    @on_sqlite
     @pytest.mark.parametrize(("method", "length"), [("GET", 1), ("HEAD", 0)])
     def test_has_a_body_in_one_piece(self, app: Flask, method: str, length: int) -> None:
         environ = EnvironBuilder(f"{PREFIX}/posts", method=method).get_environ()
@@ -532,6 +539,7 @@ class TestEveryResponse:
         assert len(pieces) == length
         assert method == "HEAD" or headers["Content-Length"] == str(len(pieces[0]))
 
+    @on_sqlite
     def test_calls_on_close_functions(self, app: Flask) -> None:
         calls = []
         with app.test_request_context(f"{PREFIX}/posts") as context:
@@ -542,6 +550,7 @@ class TestEveryResponse:
 
         assert (b"".join(body), status, calls) == (b"[]", "200 OK", [True])
 
+    @on_sqlite
     @pytest.mark.parametrize(
         "path",
         [
