@@ -46,6 +46,11 @@ def _closed(document: dict[str, Any]) -> dict[str, Any]:
     return closed
 
 
+# The pattern of each path, and its operations.
+PATHS: list[tuple[re.Pattern[str], dict[str, Any]]] = [
+    (re.compile(PREFIX + re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))), CONTRACT["paths"][template])
+    for template in sorted(CONTRACT["paths"], key=lambda template: template.count("{"))
+]
 REGISTRY: Any = Registry().with_resource(URI, DRAFT202012.create_resource(_closed(CONTRACT)))
 
 
@@ -102,12 +107,7 @@ def check(method: str, path: str, response: TestResponse) -> None:
 def _operation(method: str, path: str) -> dict[str, Any] | None:
     """Return the operation of a request; literal paths take precedence over templates."""
     wanted = {"HEAD": "GET"}.get(method, method).lower()
-    for template in sorted(CONTRACT["paths"], key=lambda template: template.count("{")):
-        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
-        if re.fullmatch(PREFIX + pattern, path):
-            operation: dict[str, Any] | None = CONTRACT["paths"][template].get(wanted)
-            return operation
-    return None
+    return next((item.get(wanted) for pattern, item in PATHS if pattern.fullmatch(path)), None)
 
 
 def _check_headers(documented: dict[str, Any], response: TestResponse) -> None:
