@@ -27,13 +27,13 @@ NEW_PASSWORD = "7 blue bicycles"
 
 
 @pytest.fixture
-def at(app: Flask, new_app: Callable[..., Flask]) -> Callable[[tuple[str, list[str]]], ContractClient]:
+def at(app: Flask, shared_app: Callable[..., Flask]) -> Callable[[tuple[str, list[str]]], ContractClient]:
     """A function that returns a client of another process of the service, at a step of a rotation."""
 
     def make_client(step: tuple[str, list[str]]) -> ContractClient:
         key, others = step
         settings = {"SECRET_KEY": key, "SECRET_KEY_FALLBACKS": orjson.dumps(others).decode()}
-        return ContractClient(new_app(app.config["DATABASE_URL"], **settings))
+        return ContractClient(shared_app(app.config["DATABASE_URL"], **settings))
 
     return make_client
 

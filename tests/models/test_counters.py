@@ -35,15 +35,16 @@ DELETIONS = [
 @pytest.fixture
 def ann(make: Factory) -> Account:
     """The author of a post that Ann, Bob and Zoe like and reply to; Bob and Zoe also follow users."""
-    ann, bob, zoe = make.user("ann"), make.user("bob"), make.user("zoe")
-    post_id = make.post(ann)
-    for member in (ann, bob, zoe):
-        reply_id = make.post(member, in_reply_to_id=post_id, is_reply=True)
-        make.post(bob, in_reply_to_id=reply_id, is_reply=True)
-        make.like(member, post_id)
-        make.like(member, reply_id)
-    for follower, followed in [(ann, bob), (bob, ann), (bob, zoe), (zoe, ann), (zoe, bob)]:
-        make.follow(follower, followed)
+    with make.one_transaction():
+        ann, bob, zoe = make.user("ann"), make.user("bob"), make.user("zoe")
+        post_id = make.post(ann)
+        for member in (ann, bob, zoe):
+            reply_id = make.post(member, in_reply_to_id=post_id, is_reply=True)
+            make.post(bob, in_reply_to_id=reply_id, is_reply=True)
+            make.like(member, post_id)
+            make.like(member, reply_id)
+        for follower, followed in [(ann, bob), (bob, ann), (bob, zoe), (zoe, ann), (zoe, bob)]:
+            make.follow(follower, followed)
     return ann
 
 
