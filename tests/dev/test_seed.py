@@ -19,7 +19,7 @@ from api.posts.schemas import PostCreateSchema
 from api.users.schemas import UserCreateSchema
 from tests.conftest import DATABASES, migrated
 from tests.support.contract import ContractClient
-from tests.support.databases import on_postgresql
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.factories import PASSWORD, Factory
 from tests.support.pagination import read_both_ways
 from tests.support.wait import wait_until
@@ -154,6 +154,7 @@ class TestSeed:
         assert amounts_in(app) == amounts
         assert counters_are_right(app)
 
+    @on_sqlite
     @pytest.mark.parametrize(("users", "posts", "expected"), DEFAULTS)
     def test_derives_follows_and_likes_from_users_and_posts(
         self, app: Flask, users: int, posts: int, expected: dict[str, int]
@@ -309,6 +310,7 @@ class TestSeed:
         assert amounts_in(app) == {**expected, "users": 3 * SMALL["users"]}
         assert counters_are_right(app)
 
+    @on_sqlite
     @pytest.mark.parametrize(("amounts", "reason"), IMPOSSIBLE)
     def test_refuses_impossible_numbers(self, app: Flask, amounts: dict[str, int], reason: str) -> None:
         result = run(app, amounts)
@@ -316,6 +318,7 @@ class TestSeed:
         assert (result.exit_code, result.output) == (1, f"Error: {reason}\n")
         assert amounts_in(app) == NOTHING
 
+    @on_sqlite
     @pytest.mark.parametrize("name", NOTHING)
     @pytest.mark.parametrize("number", [-1, 10**7 + 1, 10**30])
     def test_refuses_numbers_out_of_range(self, app: Flask, name: str, number: int) -> None:
@@ -324,6 +327,7 @@ class TestSeed:
         assert result.exit_code == 2
         assert result.output.endswith(f"{number} is not in the range 0<=x<=10000000.\n")
 
+    @on_sqlite
     def test_refuses_posts_by_default_without_users(self, app: Flask) -> None:
         result = app.test_cli_runner().invoke(args=["seed", "--users=0"])
 

@@ -22,7 +22,7 @@ from api.models.session import USES_MAXIMUM
 from api.tokens.routes import REFRESH_TOKEN
 from tests.support.concurrency import EXECUTING, concurrently, during_request
 from tests.support.contract import ContractClient
-from tests.support.databases import no_sql
+from tests.support.databases import no_sql, on_sqlite
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.users.test_users import SURROUNDINGS, change_password
 
@@ -779,6 +779,7 @@ class TestRefreshToken:
 
         assert tabs == [[200] * 11] * 8
 
+    @on_sqlite
     def test_takes_bounded_storage_however_often_the_session_is_refreshed(
         self, app: Flask, client: ContractClient, make: Factory, clock: Clock
     ) -> None:
