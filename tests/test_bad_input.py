@@ -6,7 +6,7 @@ cannot depend on the database; those tests run on SQLite only.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -18,6 +18,7 @@ from itsdangerous import URLSafeSerializer
 from werkzeug.test import TestResponse
 
 from api.auth.signing import signed
+from tests.conftest import migrated
 from tests.operations import OPERATIONS, Operation, cases
 from tests.support.contract import ContractClient
 from tests.support.databases import no_sql, on_sqlite
@@ -48,6 +49,31 @@ def send(client: ContractClient, world: World) -> Send:
 
     def send_request(operation: Operation, query: str = "", **request: Any) -> TestResponse:
         return operation.send(client, world, query, **request)
+
+    return send_request
+
+
+@pytest.fixture(scope="module")
+def fixed_app(new_database_url: Callable[[str], str]) -> Iterator[Flask]:
+    """The application on an SQLite database of its own, for requests that change no row."""
+    with migrated(new_database_url("sqlite")) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def fixed_world(fixed_app: Flask) -> World:
+    """The rows that the operations need, inserted once."""
+    return make_world(Factory(fixed_app))
+
+
+@pytest.fixture
+def submit(fixed_app: Flask, fixed_world: World) -> Send:
+    """A function like `send`, for requests that change no row: they are refused, or only read."""
+
+    def send_request(operation: Operation, query: str = "", **request: Any) -> TestResponse:
+        response = operation.send(ContractClient(fixed_app), fixed_world, query, **request)
+        assert operation.is_safe or response.status_code >= 400
+        return response
 
     return send_request
 
@@ -291,26 +317,26 @@ class TestBody:
         assert_problem(response, 415, "unsupported_media_type")
 
 
-@on_sqlite
 @pytest.mark.parametrize("operation", cases(lambda operation: operation.has_body))
 class TestBodyOfEachOperation:
-    def test_must_be_well_formed(self, send: Send, operation: Operation) -> None:
-        response = send(operation, data=b'{"body": "Hel', content_type="application/json")
+    def test_must_be_well_formed(self, submit: Send, operation: Operation) -> None:
+        response = submit(operation, data=b'{"body": "Hel', content_type="application/json")
 
         assert_problem(response, 400, "malformed_json")
 
-    def test_has_no_unknown_members(self, send: Send, operation: Operation) -> None:
-        response = send(operation, json={**operation.example, "id": 1})
+    def test_has_no_unknown_members(self, submit: Send, operation: Operation) -> None:
+        response = submit(operation, json={**operation.example, "id": 1})
 
         assert_problem(response, 422, "invalid_input", {"pointer": "/id", "code": "unknown_member"})
 
-    def test_has_at_most_64_kib(self, send: Send, operation: Operation) -> None:
+    def test_has_at_most_64_kib(self, submit: Send, operation: Operation) -> None:
         body = padded(operation.example, LARGEST_BODY + 1)
 
-        response = send(operation, data=body, content_type="application/json")
+        response = submit(operation, data=body, content_type="application/json")
 
         assert_problem(response, 413, "body_too_large")
 
+    @on_sqlite
     def test_may_be_a_merge_patch_only_of_a_patch(self, send: Send, operation: Operation) -> None:
         response = send(operation, data=b"{}", content_type="application/merge-patch+json")
 
@@ -332,7 +358,6 @@ def test_members_of_bodies_are_texts_or_integers() -> None:
     assert every_type <= {"string", "integer", "['string', 'null']"}
 
 
-@on_sqlite
 @pytest.mark.parametrize(("operation", "name"), member_cases("integer"))
 class TestIntegerMember:
     @pytest.mark.parametrize(
@@ -357,9 +382,9 @@ class TestIntegerMember:
         ],
     )
     def test_must_be_an_integer_in_its_range(
-        self, send: Send, operation: Operation, name: str, value: Any, code: str
+        self, submit: Send, operation: Operation, name: str, value: Any, code: str
     ) -> None:
-        response = send(operation, json={**operation.example, name: value})
+        response = submit(operation, json={**operation.example, name: value})
 
         assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": code})
 
@@ -392,40 +417,37 @@ class TestText:
         assert_problem(response, 422, "invalid_input", {"pointer": "/about", "code": code})
 
 
-@on_sqlite
 @pytest.mark.parametrize(("operation", "name"), member_cases("string", ["string", "null"]))
 class TestTextMember:
     @pytest.mark.parametrize(("value", "code"), [(1, "wrong_type"), ("a\0b", "control_character")])
     def test_must_be_printable(
-        self, send: Send, operation: Operation, name: str, value: Any, code: str
+        self, submit: Send, operation: Operation, name: str, value: Any, code: str
     ) -> None:
-        response = send(operation, json={**operation.example, name: value})
+        response = submit(operation, json={**operation.example, name: value})
 
         assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": code})
 
-    def test_has_a_maximum_length(self, send: Send, operation: Operation, name: str) -> None:
+    def test_has_a_maximum_length(self, submit: Send, operation: Operation, name: str) -> None:
         value = "é" * (operation.schema["properties"][name]["maxLength"] + 1)
 
-        response = send(operation, json={**operation.example, name: value})
+        response = submit(operation, json={**operation.example, name: value})
 
         assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": "too_long"})
 
 
-@on_sqlite
 @pytest.mark.parametrize(("operation", "name"), member_cases("string"))
-def test_a_text_is_not_null(send: Send, operation: Operation, name: str) -> None:
-    response = send(operation, json={**operation.example, name: None})
+def test_a_text_is_not_null(submit: Send, operation: Operation, name: str) -> None:
+    response = submit(operation, json={**operation.example, name: None})
 
     assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": "null_not_allowed"})
 
 
-@on_sqlite
 @pytest.mark.parametrize(("operation", "name"), required_cases())
 class TestRequiredMember:
-    def test_must_be_present(self, send: Send, operation: Operation, name: str) -> None:
+    def test_must_be_present(self, submit: Send, operation: Operation, name: str) -> None:
         body = {member: value for member, value in operation.example.items() if member != name}
 
-        response = send(operation, json=body)
+        response = submit(operation, json=body)
 
         assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": "required"})
 
@@ -438,8 +460,8 @@ class TestRequiredMember:
             "\N{BRAILLE PATTERN BLANK}\N{VARIATION SELECTOR-16} \N{COMBINING GRAPHEME JOINER}",
         ],
     )
-    def test_must_not_be_blank(self, send: Send, operation: Operation, name: str, blank: str) -> None:
-        response = send(operation, json={**operation.example, name: blank})
+    def test_must_not_be_blank(self, submit: Send, operation: Operation, name: str, blank: str) -> None:
+        response = submit(operation, json={**operation.example, name: blank})
 
         assert_problem(response, 422, "invalid_input", {"pointer": f"/{name}", "code": "blank"})
 
@@ -490,10 +512,9 @@ class TestCreatePost:
 
 
 class TestQuery:
-    @on_sqlite
     @pytest.mark.parametrize("operation", cases())
-    def test_has_no_unknown_parameters(self, send: Send, operation: Operation) -> None:
-        response = send(operation, "?offset=1")
+    def test_has_no_unknown_parameters(self, submit: Send, operation: Operation) -> None:
+        response = submit(operation, "?offset=1")
 
         assert_problem(response, 422, "invalid_input", {"parameter": "offset", "code": "unknown_parameter"})
 
@@ -554,23 +575,22 @@ class TestLimit:
         assert_problem(response, 422, "invalid_input", {"parameter": "limit", "code": code})
 
 
-@on_sqlite
 @pytest.mark.parametrize("operation", cases(lambda operation: operation.is_list))
 class TestLimitOfEachList:
     @pytest.mark.parametrize("limit", [0, 101])
-    def test_is_from_1_to_100(self, send: Send, operation: Operation, limit: int) -> None:
-        response = send(operation, f"?limit={limit}")
+    def test_is_from_1_to_100(self, submit: Send, operation: Operation, limit: int) -> None:
+        response = submit(operation, f"?limit={limit}")
 
         assert_problem(response, 422, "invalid_input", {"parameter": "limit", "code": "out_of_range"})
 
-    def test_may_be_1_or_100(self, send: Send, operation: Operation) -> None:
-        one, all_items = (send(operation, f"?limit={limit}").json["items"] for limit in (1, 100))
+    def test_may_be_1_or_100(self, submit: Send, operation: Operation) -> None:
+        one, all_items = (submit(operation, f"?limit={limit}").json["items"] for limit in (1, 100))
 
         assert one == all_items[:1]
         assert one
 
-    def test_is_given_once(self, send: Send, operation: Operation) -> None:
-        response = send(operation, "?limit=1&limit=1")
+    def test_is_given_once(self, submit: Send, operation: Operation) -> None:
+        response = submit(operation, "?limit=1&limit=1")
 
         assert_problem(response, 422, "invalid_input", {"parameter": "limit", "code": "repeated"})
 
@@ -595,24 +615,23 @@ def test_a_text_parameter_is_printable(client: ContractClient, name: str, value:
     assert_problem(response, 422, "invalid_input", {"parameter": name, "code": code})
 
 
-@on_sqlite
 @pytest.mark.parametrize(("operation", "name", "maximum"), parameter_cases())
 class TestTextParameterOfEachList:
     @pytest.mark.parametrize(("value", "code"), [("%20", "blank"), ("a%00b", "control_character")])
     def test_is_printable(
-        self, send: Send, operation: Operation, name: str, maximum: int, value: str, code: str
+        self, submit: Send, operation: Operation, name: str, maximum: int, value: str, code: str
     ) -> None:
-        response = send(operation, f"?{name}={value}")
+        response = submit(operation, f"?{name}={value}")
 
         assert_problem(response, 422, "invalid_input", {"parameter": name, "code": code})
 
-    def test_has_a_maximum_length(self, send: Send, operation: Operation, name: str, maximum: int) -> None:
-        response = send(operation, f"?{name}={'a' * (maximum + 1)}")
+    def test_has_a_maximum_length(self, submit: Send, operation: Operation, name: str, maximum: int) -> None:
+        response = submit(operation, f"?{name}={'a' * (maximum + 1)}")
 
         assert_problem(response, 422, "invalid_input", {"parameter": name, "code": "too_long"})
 
-    def test_is_given_once(self, send: Send, operation: Operation, name: str, maximum: int) -> None:
-        response = send(operation, f"?{name}=a&{name}=b")
+    def test_is_given_once(self, submit: Send, operation: Operation, name: str, maximum: int) -> None:
+        response = submit(operation, f"?{name}=a&{name}=b")
 
         assert_problem(response, 422, "invalid_input", {"parameter": name, "code": "repeated"})
 
@@ -661,55 +680,51 @@ class TestCursor:
 
         assert_problem(response, 400, "invalid_cursor")
 
-    @on_sqlite
     @pytest.mark.parametrize("place", [0, 1, -2, "."], ids=["first", "second", "last but one", "signature"])
-    def test_must_not_be_changed(self, send: Send, place: int | str) -> None:
-        cursor = send(LIST_POSTS).json["prev_cursor"]
+    def test_must_not_be_changed(self, submit: Send, place: int | str) -> None:
+        cursor = submit(LIST_POSTS).json["prev_cursor"]
         characters = list(cursor)
         index = characters.index(place) + 1 if isinstance(place, str) else place
         characters[index] = "A" if characters[index] != "A" else "B"
 
-        response = send(LIST_POSTS, f"?cursor={''.join(characters)}")
+        response = submit(LIST_POSTS, f"?cursor={''.join(characters)}")
 
         assert_problem(response, 400, "invalid_cursor")
 
-    @on_sqlite
     @pytest.mark.parametrize(("origin", "target"), [("?q=a", ""), ("", "&q=a")])
-    def test_must_be_of_the_same_order_of_the_list(self, send: Send, origin: str, target: str) -> None:
-        cursor = send(LIST_USERS, origin).json["prev_cursor"]
+    def test_must_be_of_the_same_order_of_the_list(self, submit: Send, origin: str, target: str) -> None:
+        cursor = submit(LIST_USERS, origin).json["prev_cursor"]
 
-        response = send(LIST_USERS, f"?cursor={cursor}{target}")
+        response = submit(LIST_USERS, f"?cursor={cursor}{target}")
 
         assert_problem(response, 400, "invalid_cursor")
 
 
-@on_sqlite
 @pytest.mark.parametrize("operation", cases(lambda operation: operation.is_list))
 class TestCursorOfEachList:
-    def test_must_be_signed(self, send: Send, operation: Operation) -> None:
-        response = send(operation, "?cursor=WzEsMCw0MV0.lLAGmSJWNHiGKZ8gAyvJKN1tzSM")
+    def test_must_be_signed(self, submit: Send, operation: Operation) -> None:
+        response = submit(operation, "?cursor=WzEsMCw0MV0.lLAGmSJWNHiGKZ8gAyvJKN1tzSM")
 
         assert_problem(response, 400, "invalid_cursor")
 
-    def test_must_be_of_the_same_list(self, send: Send, operation: Operation) -> None:
+    def test_must_be_of_the_same_list(self, submit: Send, operation: Operation) -> None:
         others = [other for other in OPERATIONS.values() if other.is_list and other != operation]
-        cursors = [send(other).json["prev_cursor"] for other in others]
+        cursors = [submit(other).json["prev_cursor"] for other in others]
 
-        responses = [send(operation, f"?cursor={cursor}") for cursor in cursors]
+        responses = [submit(operation, f"?cursor={cursor}") for cursor in cursors]
 
         assert all(cursors)
         assert responses
         for response in responses:
             assert_problem(response, 400, "invalid_cursor")
 
-    def test_must_not_be_a_token(self, send: Send, world: World, operation: Operation) -> None:
-        response = send(operation, f"?cursor={world.refresh_token}")
+    def test_must_not_be_a_token(self, submit: Send, fixed_world: World, operation: Operation) -> None:
+        response = submit(operation, f"?cursor={fixed_world.refresh_token}")
 
         assert_problem(response, 400, "invalid_cursor")
 
 
 class TestPath:
-    @on_sqlite
     @pytest.mark.parametrize(
         "row_id",
         [
@@ -733,18 +748,17 @@ class TestPath:
             "9" * 5_000,
         ],
     )
-    def test_has_ids_in_canonical_form(self, send: Send, row_id: str) -> None:
-        response = send(GET_POST, parameters={"post_id": row_id})
+    def test_has_ids_in_canonical_form(self, submit: Send, row_id: str) -> None:
+        response = submit(GET_POST, parameters={"post_id": row_id})
 
         assert_problem(response, 404, "not_found")
 
-    @on_sqlite
     @pytest.mark.parametrize(("operation", "name"), path_cases("integer"))
     @pytest.mark.parametrize("row_id", [0, 2**63])
     def test_of_each_operation_with_an_id_out_of_range_is_not_found(
-        self, send: Send, operation: Operation, name: str, row_id: int
+        self, submit: Send, operation: Operation, name: str, row_id: int
     ) -> None:
-        response = send(operation, parameters={name: row_id})
+        response = submit(operation, parameters={name: row_id})
 
         assert_problem(response, 404, "not_found")
 
