@@ -11,7 +11,7 @@ from api.auth.authentication import passwords
 from api.auth.passwords import Passwords
 from api.web.problems import Problem
 from tests.support.contract import ContractClient
-from tests.support.databases import no_sql
+from tests.support.databases import on_sqlite
 from tests.support.problems import assert_problem
 
 
@@ -58,7 +58,7 @@ def full_queue(app: Flask) -> Iterator[None]:
     queue.release(waiting)
 
 
-@no_sql
+@on_sqlite
 def test_a_caller_who_finds_the_queue_full_is_told_to_retry(client: ContractClient, full_queue: None) -> None:
     response = client.post("/tokens", auth=("ann", "9 green horses"))
 
