@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import feeds, large_databases, lists
+from benchmarks.servers import SETTINGS
 from tests.conftest import DATABASES
+from tests.support.server import CHEAP_PASSWORDS
 
 SMALL, LARGE = 200, 600
 
@@ -17,6 +19,8 @@ def test_lists_are_measured_in_databases_with_correct_counters(
     kind: str, new_database_url: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(large_databases, "SEEDED_MAXIMUM", SMALL)
+    monkeypatch.setattr("benchmarks.lists.SETTINGS", {**SETTINGS, **CHEAP_PASSWORDS})
+    monkeypatch.setattr(lists, "DEPTH", 400)
     monkeypatch.setattr(lists, "WARM_UP", 0)
     monkeypatch.setattr(lists, "ROUNDS", 1)
     database: Any = SimpleNamespace(kind=kind, create=lambda _name: new_database_url(kind))

@@ -119,8 +119,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "RATE_LIMIT_WRITES": "4/second",
         "RATE_LIMIT_SIGN_IN": "1000000/second",
         "RATE_LIMIT_REGISTRATION": "1000000/second",
-        "PASSWORD_HASH_MEMORY": "8",
-        "PASSWORD_HASH_TIME": "1",
     }
     with running_server(tmp_path_factory.mktemp("server"), **settings) as running:
         yield running

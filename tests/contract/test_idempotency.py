@@ -485,7 +485,7 @@ def crashing_server(
     """The service in processes that a request can kill, and that are then restarted."""
     command = "granian --interface wsgi --host 127.0.0.1 --port {port} --respawn-failed-workers"
     database = new_migrated_database_url(request.param)
-    settings = {"DATABASE_URL": database, "SECRET_KEY": SECRET_KEY, "PASSWORD_HASH_MEMORY": "8"}
+    settings = {"DATABASE_URL": database, "SECRET_KEY": SECRET_KEY}
     with running_server(tmp_path, [*command.split(), "tests.support.crash:app"], **settings) as running:
         yield running
 

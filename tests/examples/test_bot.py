@@ -95,7 +95,6 @@ SETTINGS = {
     "RATE_LIMIT_READS": "1000000/second",  # The tests poll.
     "RATE_LIMIT_WRITES": "2/second",
     "RATE_LIMIT_SIGN_IN": "1000/minute",
-    "PASSWORD_HASH_MEMORY": "8",
 }
 
 

@@ -202,6 +202,7 @@ class TestRefusedForNow:
         assert caplog.messages.count(f"Email refused for now: password_reset, {code}") == 1
         assert "example.com" not in caplog.text
 
+    @on_sqlite  # Python calculates the delays.
     def test_is_tried_again_after_growing_delays_for_two_days(
         self, app: Flask, client: ContractClient, ann: Account, mailbox: Mailbox
     ) -> None:
@@ -533,7 +534,7 @@ def test_a_process_that_a_server_forks_starts_its_thread_with_the_first_request(
 @contextmanager
 def served(folder: Path, database_url: str, mail_url: str, command: Any = SERVE) -> Iterator[Server]:
     """Serve a database in processes of their own."""
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "PASSWORD_HASH_MEMORY": "8"}
+    settings = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY}
     with running_server(folder, command, MAIL_URL=mail_url, **settings) as server:
         yield server
 
@@ -545,10 +546,14 @@ def register(server: Server, name: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database", DATABASES)
 class TestProcesses:
     @pytest.mark.parametrize(
-        "command", [pytest.param(SERVE, id="flask serve"), pytest.param(WSGI_SERVER, id="WSGI")]
+        ("database", "command"),
+        [
+            pytest.param("sqlite", SERVE, id="SQLite, flask serve"),
+            pytest.param("postgresql", SERVE, id="PostgreSQL, flask serve"),
+            pytest.param("sqlite", WSGI_SERVER, id="SQLite, WSGI"),
+        ],
     )
     def test_an_email_survives_the_process_that_stored_it(
         self, tmp_path: Path, new_migrated_database_url: Any, database: str, command: tuple[str, ...]
@@ -565,6 +570,7 @@ class TestProcesses:
             assert mailbox.subjects("ann@example.com") == [VERIFY]
             assert "ann@example.com" not in "\n".join(server.process.lines())
 
+    @pytest.mark.parametrize("database", DATABASES)
     def test_a_server_that_stops_finishes_the_email_that_it_sends(
         self, tmp_path: Path, new_migrated_database_url: Any, database: str
     ) -> None:

@@ -75,7 +75,7 @@ class Ann:
 def served(folder: Path, **settings: str) -> Iterator[Server]:
     """Run the service without limits of rates."""
     settings = {"RATE_LIMIT_READS": "1000000/second", "RATE_LIMIT_WRITES": "1000000/second", **settings}
-    with running_server(folder, SECRET_KEY=SECRET_KEY, PASSWORD_HASH_MEMORY="8", **settings) as server:
+    with running_server(folder, SECRET_KEY=SECRET_KEY, **settings) as server:
         yield server
 
 

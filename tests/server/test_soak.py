@@ -15,7 +15,7 @@ from api.dev.seed import seed
 from benchmarks.mix import CALLERS, OPERATIONS, OTHERS
 from benchmarks.servers import SECRET, Server
 from benchmarks.soak import soak
-from tests.support.server import UNLIMITED, running_server
+from tests.support.server import COSTLY_PASSWORDS, UNLIMITED, running_server
 
 
 def test_the_load_is_that_of_a_social_network() -> None:
@@ -27,7 +27,7 @@ def test_the_load_is_that_of_a_social_network() -> None:
 
 @pytest.mark.slow
 def test_no_request_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with running_server(tmp_path, **UNLIMITED) as running, ThreadPoolExecutor(1) as loads:
+    with running_server(tmp_path, **COSTLY_PASSWORDS, **UNLIMITED) as running, ThreadPoolExecutor(1) as loads:
         app = create_app(Config(DATABASE_URL=f"sqlite:///{tmp_path}/microblog.db"))
         with app.app_context():
             seed(

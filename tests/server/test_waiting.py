@@ -21,7 +21,7 @@ from api.web.problems import SERVER_ERROR
 from benchmarks.slow_clients import KINDS
 from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD
-from tests.support.server import UNLIMITED, Server, running_server
+from tests.support.server import COSTLY_PASSWORDS, UNLIMITED, Server, running_server
 from tests.support.wait import wait_until
 
 ANN = {"username": "ann", "email": "ann@example.com", "password": PASSWORD}
@@ -53,7 +53,7 @@ PATIENT = {"DATABASE_TIMEOUT_SECONDS": "60"}
 @pytest.fixture
 def signed_up(tmp_path: Path) -> Iterator[Server]:
     """A server of which Ann is a user."""
-    with running_server(tmp_path, **PATIENT, **UNLIMITED) as server:
+    with running_server(tmp_path, **COSTLY_PASSWORDS, **PATIENT, **UNLIMITED) as server:
         server.send("POST", f"{PREFIX}/users", json=ANN)
         yield server
 
@@ -228,7 +228,7 @@ def test_a_body_is_not_late_if_the_worker_is(
 def test_passwords_delay_no_others_and_too_many_are_refused(tmp_path: Path) -> None:
     sign_ins = HASHING_MAXIMUM + 40
     with (
-        running_server(tmp_path, PASSWORD_HASH_TIME="2", **PATIENT, **UNLIMITED) as server,
+        running_server(tmp_path, **COSTLY_PASSWORDS, **PATIENT, **UNLIMITED) as server,
         ThreadPoolExecutor(sign_ins) as threads,
     ):
         server.send("POST", f"{PREFIX}/users", json=ANN)

@@ -27,6 +27,9 @@ from tests.support.wait import TIMEOUT_SECONDS, wait_until
 JSON = {"Content-Type": "application/json"}
 SERVE = ("flask", "serve")
 UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
+CHEAP_PASSWORDS = {"PASSWORD_HASH_MEMORY": "8", "PASSWORD_HASH_TIME": "1"}
+# For tests of what hashing costs.
+COSTLY_PASSWORDS = {name: str(SETTINGS[name].load_default) for name in CHEAP_PASSWORDS}
 
 
 class Service:
@@ -131,9 +134,10 @@ def running_server(
     """Serve a database, by default on a free port, with the log in a folder.
 
     The database must have the tables of the service. A file of SQLite is created with them if it does not
-    exist.
+    exist. Hashing a password costs little unless the settings say otherwise.
     `command` is the module that runs and its arguments; `{port}` in them stands for the port.
     """
+    settings = {**CHEAP_PASSWORDS, **settings}
     port = int(settings.setdefault("PORT", str(free_port())))
     database_url = settings.setdefault("DATABASE_URL", f"sqlite:///{folder}/microblog.db")
     if database_url.startswith("sqlite"):

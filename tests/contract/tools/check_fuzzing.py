@@ -18,7 +18,6 @@ from tests.support.server import running_server
 SECONDS = os.environ.get("FUZZ_SECONDS", "120")
 ACCOUNTS = ("ann", "bob")
 PASSWORD = "7 blue bicycles"
-FAST = {"PASSWORD_HASH_MEMORY": "8", "PASSWORD_HASH_TIME": "1"}
 UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RATE_LIMIT_")}
 
 
@@ -26,7 +25,7 @@ UNLIMITED = {name: "1000000/second" for name in SETTINGS if name.startswith("RAT
 def test_responses_to_random_requests_conform(
     kind: str, new_migrated_database_url: Any, tmp_path: Path
 ) -> None:
-    settings = {"DATABASE_URL": new_migrated_database_url(kind), **FAST, **UNLIMITED}
+    settings = {"DATABASE_URL": new_migrated_database_url(kind), **UNLIMITED}
     with running_server(tmp_path, **settings) as server:
         for name in ACCOUNTS:
             account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
