@@ -27,7 +27,7 @@ from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD
 from tests.support.mailbox import running_mailbox
 from tests.support.redis_server import RedisServer, needs_redis
-from tests.support.server import Server, running_server
+from tests.support.server import Server, migrate, running_server
 from tests.support.small_disk import full, small_disk
 from tests.support.wait import wait_until
 
@@ -141,6 +141,7 @@ def test_a_full_disk_of_postgresql_refuses_writes() -> None:  # pragma: no cover
     ):
         postgres = get_server(disk / "data", cleanup_mode="stop")
         try:
+            migrate(postgres.get_uri())
             with served(Path(folder), DATABASE_URL=postgres.get_uri()) as server:
                 ann = Ann(server)
                 with full(disk):
