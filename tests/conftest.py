@@ -220,10 +220,17 @@ def shared_app() -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def new_migrated_app(new_app: Callable[..., Flask], new_migrated_database_url: Any) -> Callable[..., Flask]:
-    """A function that creates an application on a separate database, `sqlite` or `postgresql`."""
+    """A function that creates an application on a separate database, `sqlite` or `postgresql`.
+
+    On PostgreSQL it has a connection in its pool, for tests of connections that were opened earlier.
+    """
 
     def make(kind: str, **settings: Any) -> Flask:
-        return new_app(new_migrated_database_url(kind), **settings)
+        app = new_app(new_migrated_database_url(kind), **settings)
+        if kind == "postgresql":
+            with app.app_context():
+                db.engine.connect().close()
+        return app
 
     return make
 
