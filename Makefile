@@ -13,9 +13,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FLASK := $(BIN)/flask --app wsgi
-# Variables of another project or of the shell that would change what the commands do.
+# Variables of another project or of the shell that would change what the commands do, or how fast.
 unexport $(filter FLASK_% PIP_CONSTRAINT PIP_DRY_RUN PIP_PREFIX PIP_PYTHON PIP_REQUIREMENT PIP_ROOT PIP_TARGET \
-	PIP_USER PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONSAFEPATH PYTHONWARNINGS, $(.VARIABLES))
+	PIP_USER PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONSAFEPATH \
+	PYTHONWARNINGS, $(.VARIABLES))
 export FLASK_SKIP_DOTENV := 1
 # Flask would read .env in this folder or above it, in UTF-8 only. api/config.py reads the one in this folder.
 SKIP_DOTENV = $(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/microblog.pth', \
