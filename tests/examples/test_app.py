@@ -162,7 +162,10 @@ class TestJourney:  # pragma: no cover -- needs Chromium
         page.get_by_role("link", name="Everyone").click()
         expect(page.get_by_role("heading", name="Everyone")).to_be_visible()
         expect(page.get_by_role("article").nth(19)).to_be_visible()
-        post_with(page, "Drew the line to Trieste").get_by_role("link", name="mei").click()
+        written = post_with(page, "Drew the line to Trieste")
+        while not written.is_visible():  # Other tests have published since.
+            page.get_by_role("button", name="More posts").scroll_into_view_if_needed()
+        written.get_by_role("link", name="mei").click()
         followers = Api(demo).send("GET", "/users/mei?expand=counts")["counts"]["followers"]
         page.get_by_role("button", name="Follow").click()
         expect(page.get_by_role("button", name="Follow")).to_have_attribute("aria-pressed", "true")
