@@ -60,7 +60,13 @@ class Bot:
                 for post in reversed(page["items"]):
                     self._reply(post)
             cursor = page["prev_cursor"] or ""  # There is no cursor before the first mention.
-            self._state.write_text(cursor)
+            self._store(cursor)
+
+    def _store(self, cursor: str) -> None:
+        """Replace the file: if the bot is interrupted meanwhile, the old one remains whole."""
+        new = self._state.with_suffix(".new")
+        new.write_text(cursor)
+        new.replace(self._state)
 
     def _reply(self, post: Post) -> None:
         """Reply to a post.

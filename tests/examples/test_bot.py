@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 
+from examples.bot import Bot
 from tests.support import server as server_module
 from tests.support.contract import PREFIX
 from tests.support.processes import ModuleProcess
@@ -114,6 +115,24 @@ def wait_for_poll(folder: Path) -> None:
         assert (folder / "counter.cursor").exists()
 
     wait_until(polled)
+
+
+def test_an_interruption_while_the_cursor_is_stored_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(path: Path, text: str) -> None:
+        path.write_bytes(text[:2].encode())
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    bot = Bot("http://127.0.0.1", "counter", PASSWORD)
+    bot._store("first")
+    monkeypatch.setattr(Path, "write_text", write_half)
+
+    with pytest.raises(KeyboardInterrupt):
+        bot._store("second")
+
+    assert (tmp_path / "counter.cursor").read_bytes() == b"first"
 
 
 class TestBot:
