@@ -244,7 +244,7 @@ def app(migrated_app: Flask) -> Iterator[Flask]:
 
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:  # pragma: no cover -- needs Chromium
-    """What starts browsers. Their pages may take as long as the busiest machine."""
+    """Playwright, which starts browsers. An expectation of a page may take a minute to be met."""
     expect.set_options(timeout=1000 * TIMEOUT_SECONDS)
     with sync_playwright() as running:
         yield running

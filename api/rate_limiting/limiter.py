@@ -92,7 +92,7 @@ class Limiter:
 
 
 def _redis_strategy(url: str, prefix: str) -> SlidingWindowCounterRateLimiter:
-    from redis.backoff import NoBackoff  # A tenth of the time in which the service starts.
+    from redis.backoff import NoBackoff  # The import takes a tenth of the start of the service.
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.retry import Retry
 
