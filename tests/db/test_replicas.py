@@ -76,12 +76,23 @@ def replicas_of(app: Flask) -> Replicas:
 
 
 def poll(app: Flask) -> None:
-    """Poll the replicas until each shows all that was written to the primary."""
-    with app.app_context(), db.engine.begin() as connection:
-        connection.execute(text("DELETE FROM heartbeats"))
-    clock = replicas_of(app).beat()
-    for replica in replicas_of(app):
-        replica.poll(clock)
+    """Poll the replicas until each shows all that was written to the primary.
+
+    A heartbeat's position is that of the oldest transaction that has not ended, in all databases of the
+    server: a transaction of another test, which runs meanwhile, delays it.
+    """
+    with app.app_context(), db.engine.connect() as connection:
+        written = connection.execute(WRITE_POSITION).scalar_one()
+
+    def poll_all() -> None:
+        with app.app_context(), db.engine.begin() as connection:
+            connection.execute(text("DELETE FROM heartbeats"))
+        clock = replicas_of(app).beat()
+        for replica in replicas_of(app):
+            replica.poll(clock)
+            assert replica.serves(written)
+
+    wait_until(poll_all)
 
 
 @pytest.fixture
