@@ -78,13 +78,11 @@ class Lane:
         self._places = waiting
         self._seconds = seconds
         self._metrics = metrics
-        self._name = name
+        self.name = name
 
     async def run(self, call: Callable[..., object], *arguments: object) -> bool:
         """Call a function in a thread; return False, without a call, if it would have to wait too long."""
         if not await self._acquire():
-            if self._metrics:
-                self._metrics.count("queue_refusals", self._name)
             return False
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
@@ -99,7 +97,7 @@ class Lane:
             return False
         self._places -= 1
         try:
-            with self._metrics.waiting(self._name) if self._metrics else nullcontext():
+            with self._metrics.waiting(self.name) if self._metrics else nullcontext():
                 async with asyncio.timeout(self._seconds):
                     return await self._free.acquire()
         except TimeoutError:
@@ -115,11 +113,10 @@ class EventLoopLane:
     waits for two rounds at most, and each may last for half the time.
     """
 
-    def __init__(self, seconds: float, name: str, metrics: Metrics | None) -> None:
+    def __init__(self, seconds: float, name: str) -> None:
         self._round_seconds = LATE_SECONDS + seconds / 2
         self._round_ends = float("inf")
-        self._name = name
-        self._metrics = metrics
+        self.name = name
 
     def begin_round(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note that a new round has begun, now and again every second, or later if a round lasts longer."""
@@ -129,8 +126,6 @@ class EventLoopLane:
     async def run(self, call: Callable[..., object], *arguments: object) -> bool:
         """Call a function; return False, without a call, if the round has lasted too long."""
         if time.monotonic() > self._round_ends:
-            if self._metrics:
-                self._metrics.count("queue_refusals", self._name)
             return False
         call(*arguments)
         return True
@@ -154,7 +149,7 @@ class Front:
         self._app = app.wsgi_app
         self._seconds: int = app.config["REQUEST_SECONDS"]
         self._urls = app.url_map.bind("")
-        metrics: Metrics | None = app.extensions.get("metrics")
+        self._metrics = metrics = app.extensions.get("metrics")
         begin_at_zero(app, "queue_refusals", ("reads", "writes", "passwords"))
         threads, wait = app.config["THREADS"], app.config["DATABASE_TIMEOUT_SECONDS"]
         running = threads_of_one_kind(threads)
@@ -172,7 +167,7 @@ class Front:
         self._hashing_paths = hashing_paths(app)
         # Hundreds of clients may run into a limit at once. Their refusals take turns with other requests.
         self._refusing = Lane(ThreadPoolExecutor(1), CONNECTIONS_MAXIMUM, 0, 0)
-        self._in_loop = EventLoopLane(wait, "reads", metrics)
+        self._in_loop = EventLoopLane(wait, "reads")
         is_local = is_sqlite and app.config["RATELIMIT_STORAGE_URL"] == "memory://"
         self._methods_in_loop = SAFE_METHODS if is_local else frozenset[str]()
         self._environ: WSGIEnvironment = {
@@ -190,7 +185,8 @@ class Front:
         loop.remove_signal_handler(signal.SIGINT)
         ignore_signals_of_terminal()
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
-        self._in_loop.begin_round(loop)
+        if self._methods_in_loop:
+            self._in_loop.begin_round(loop)
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Respond to one request."""
@@ -206,6 +202,8 @@ class Front:
             lane = self._lane_of(method, environ["PATH_INFO"])
             if await lane.run(self._respond, environ, protocol):
                 return
+            if self._metrics:
+                self._metrics.count("queue_refusals", lane.name)
             environ[SERVER_ERROR] = unavailable()
         await self._refusing.run(self._respond, environ, protocol)
 

@@ -10,7 +10,9 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -24,7 +26,7 @@ from api.config import ROOT
 from api.db import db
 from api.db.replicas import Replicas
 from api.metrics import Metrics
-from api.server import EventLoopLane, Lane
+from api.server import Front, Lane
 from tests.conftest import clear_tables
 from tests.email_verifications.test_email_verifications import request_verification
 from tests.password_resets.test_password_resets import request_reset
@@ -276,33 +278,44 @@ class TestEmails:
 
 
 def test_requests_that_wait_for_their_lane_are_counted(app: Flask) -> None:
-    async def wait(lane: Lane, blocked: Event) -> tuple[Samples, list[bool]]:
+    async def wait(lane: Lane, blocked: Event) -> Samples:
         running = [asyncio.create_task(lane.run(blocked.wait)) for _ in range(5)]
-        await asyncio.sleep(0)
-        running.append(asyncio.create_task(lane.run(blocked.wait)))
         await asyncio.sleep(0)
         during = scrape(app)
         blocked.set()
-        return during, await asyncio.gather(*running)
+        await asyncio.gather(*running)
+        return during
 
     with ThreadPoolExecutor(2) as threads:
-        lane = Lane(threads, 2, 3, 60, "writes", app.extensions["metrics"])
-        during, served = asyncio.run(wait(lane, Event()))
-    after = scrape(app)
+        during = asyncio.run(wait(Lane(threads, 2, 3, 60, "writes", app.extensions["metrics"]), Event()))
 
-    assert served == [True] * 5 + [False]
     assert during.value("queue_waiting_requests", lane="writes") == 3
-    assert after.value("queue_waiting_requests", lane="writes") == 0
-    assert after.value("queue_refusals_total", lane="writes") == 1
+    assert scrape(app).value("queue_waiting_requests", lane="writes") == 0
 
 
 @on_sqlite
-def test_reads_that_the_event_loop_refuses_are_counted(app: Flask) -> None:
-    lane = EventLoopLane(60, "reads", app.extensions["metrics"])
-    lane._round_ends = 0
+@pytest.mark.parametrize(("method", "lane"), [("GET", "reads"), ("POST", "writes")])
+def test_requests_that_their_lane_refuses_are_counted(app: Flask, method: str, lane: str) -> None:
+    front = Front(app)
+    front._in_loop._round_ends = 0
+    front._writing._free = asyncio.Semaphore(0)
+    front._writing._places = 0
+    scope: Any = SimpleNamespace(
+        method=method,
+        path="/livez",
+        query_string="",
+        headers={"host": "localhost"},
+        scheme="http",
+        http_version="1.1",
+        server="127.0.0.1:80",
+        client="127.0.0.1:50000",
+    )
+    protocol = Mock()
 
-    assert not asyncio.run(lane.run(print))
-    assert scrape(app).value("queue_refusals_total", lane="reads") == 1
+    asyncio.run(front.__rsgi__(scope, protocol))
+
+    assert protocol.response_bytes.call_args.args[0] == 503
+    assert scrape(app).value("queue_refusals_total", lane=lane) == 1
 
 
 def scrape_server(server: Server) -> Samples:
@@ -378,6 +391,7 @@ class TestDeployment:
         with ThreadPoolExecutor(1) as threads:
             lane = Lane(threads, 0, 1, 0, "reads", app.extensions["metrics"])
             assert not threads.submit(asyncio.run, lane.run(print)).result()
+        app.extensions["metrics"].count("queue_refusals", "reads")
         return scrape(app)
 
     @on_sqlite

@@ -196,7 +196,7 @@ def test_the_lane_of_the_event_loop_refuses_calls_once_a_round_has_lasted_too_lo
     monkeypatch.setattr("api.server.LATE_SECONDS", 0.1)
 
     async def run_in_two_rounds() -> tuple[list[bool], bool]:
-        lane = EventLoopLane(seconds=0.2, name="reads", metrics=None)
+        lane = EventLoopLane(seconds=0.2, name="reads")
         lane.begin_round(asyncio.get_running_loop())
         first = await asyncio.gather(*(lane.run(time.sleep, 0.15) for _ in range(4)))
         await asyncio.sleep(0.15)
