@@ -147,8 +147,8 @@ def paginate(
     return Page(query, Window.of(parameters, key, ascending=ascending, endpoint=endpoint), parent)
 
 
-def walk(statement: Select[Any], key: Key, *, upwards: bool, anchor: Any, rows: Any) -> Select[Any]:
-    """Return a SELECT of a number of rows beyond an anchor, in the order of a key.
+def seek(statement: Select[Any], key: Key, *, upwards: bool, anchor: Any, rows: Any) -> Select[Any]:
+    """Return a SELECT of a number of rows beyond an anchor, in the order of a key (the seek method).
 
     The database reads the index on the key from the anchor, so that every page costs as much as the first.
     `anchor` and `rows` are values or bind parameters; `anchor` is None at the end of the list.

@@ -9,7 +9,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from api.db import db
 from api.rendering.descriptions import Query
-from api.rendering.pagination import Window, walk
+from api.rendering.pagination import Window, seek
 from api.rendering.renderer import Item
 from api.schemas import Context, Expandable
 from api.schemas.context import DumpContext
@@ -25,7 +25,7 @@ class ReferenceRenderer:
         statement = query.select()
         [model] = [described["entity"] for described in statement.column_descriptions]
         if window:
-            statement = walk(
+            statement = seek(
                 statement, window.key, upwards=window.upwards, anchor=window.anchor, rows=window.rows
             ).add_columns(window.key)
         statement = statement.options(*eager_loads(schema, model))

@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 from api.db import UTCDateTime, database_name, db
 from api.db.driver import DriverStatement
 from api.rendering.descriptions import Query
-from api.rendering.pagination import Key, Window, walk
+from api.rendering.pagination import Key, Window, seek
 from api.rendering.renderer import Item, expandable_parts
 from api.rendering.sql_json.compiler import CompiledSchema
 from api.schemas import Context
@@ -88,7 +88,7 @@ class CompiledQuery:
             key, upwards, is_first = order
             anchor = None if is_first else bindparam("window_anchor", type_=key.type)
             rows = bindparam("window_rows", type_=BigInteger())
-            statement = walk(statement, key, upwards=upwards, anchor=anchor, rows=rows)
+            statement = seek(statement, key, upwards=upwards, anchor=anchor, rows=rows)
             columns.append(key)
         for relationship in compiled.joins:
             statement = statement.join(relationship)
