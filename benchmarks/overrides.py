@@ -26,6 +26,7 @@ from api.web.wrappers import ApiResponse, Microblog
 ROUNDS, REQUESTS = 15, 300
 OVERRIDES: list[tuple[type, type, str]] = [
     (Microblog, Flask, "create_url_adapter"),
+    (Microblog, Flask, "ensure_sync"),
     (ApiResponse, Response, "get_wsgi_headers"),
 ]
 

@@ -62,7 +62,7 @@ class SQLiteFile:
                 f"the database file {self._path} does not exist or is empty; `flask db upgrade` creates it"
             )
             raise sqlite3.OperationalError(reason)
-        if self._opened and not self._is_same():
+        if not self._is_same():
             self._engine.pool.dispose()  # Closes the connections that no thread uses.
             if self._connections:
                 raise sqlite3.OperationalError("the former database file is still in use")
@@ -72,11 +72,8 @@ class SQLiteFile:
         )
 
     def _ensure_same_on_checkout(self, _connection: Any, _record: Any, _proxy: Any) -> None:
-        """Have the pool replace a connection to another file.
-
-        A read looks at the database file alone, which takes a third of the time.
-        """
-        if not self._is_same(1 if is_safe_request() else 3):
+        """Have the pool replace a connection to another file. Reads look at the database file alone."""
+        if not (self._is_same_database() if is_safe_request() else self._is_same()):
             raise DisconnectionError("The database file was deleted, replaced or truncated.")
 
     def _ensure_same_on_commit(self, _connection: Connection) -> None:
@@ -107,19 +104,20 @@ class SQLiteFile:
                 if identity == opened:
                     Path(path).unlink(missing_ok=True)
 
-    def _is_same(self, files: int = 3) -> bool:
-        """Whether the paths name the files that the connections use, and the database was not truncated."""
-        largest = self._size
+    def _is_same(self) -> bool:
+        """Whether the paths name the files that connections use, and the database was not truncated."""
+        if not self._opened:
+            return True  # There was no connection yet.
+        others = zip(self._paths[1:], self._opened[1:], strict=True)
+        return self._is_same_database() and all(identity_of(path) == opened for path, opened in others)
+
+    def _is_same_database(self) -> bool:
         try:
-            found = [os.stat(path) for path in self._paths[:files]]  # noqa: PTH116 -- twice as fast.
+            status = os.stat(self._paths[0])  # noqa: PTH116 -- twice as fast.
         except OSError:
             return False
-        size = found[0].st_size
-        self._size = max(self._size, size)
-        return size >= largest and all(
-            (status.st_dev, status.st_ino) == opened
-            for status, opened in zip(found, self._opened, strict=False)
-        )
+        largest, self._size = self._size, max(self._size, status.st_size)
+        return status.st_size >= largest and (status.st_dev, status.st_ino) == self._opened[0]
 
 
 def identity_of(path: str) -> Identity:

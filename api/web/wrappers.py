@@ -120,6 +120,10 @@ class Microblog(Flask):
             return super().create_url_adapter(request)
         return MapAdapter(self.url_map, "", request.root_path, "", "http", request.path, request.method)
 
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function: none is asynchronous. Flask inspects each view and hook in each request."""
+        return func
+
 
 # Returns the object behind Flask's proxy `request`. Attribute access through the proxy took 20 % of the time
 # of a request for one post.

@@ -32,7 +32,11 @@ def responses(app: Flask) -> list[tuple[int, bytes, set[tuple[str, str]]]]:
 
 @pytest.mark.parametrize(
     ("override", "framework", "name"),
-    [(Microblog, Flask, "create_url_adapter"), (ApiResponse, Response, "get_wsgi_headers")],
+    [
+        (Microblog, Flask, "create_url_adapter"),
+        (Microblog, Flask, "ensure_sync"),
+        (ApiResponse, Response, "get_wsgi_headers"),
+    ],
 )
 def test_responses_are_the_same_without_an_override(
     app: Flask, make: Factory, monkeypatch: pytest.MonkeyPatch, override: Any, framework: Any, name: str
