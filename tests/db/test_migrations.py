@@ -161,6 +161,14 @@ def test_the_migrations_create_the_tables_of_the_models(current_app: Flask) -> N
     flask_migrate.check()  # Ends the process if the models differ.
 
 
+@pytest.mark.parametrize("current_app", ["postgresql"], indirect=True)
+def test_a_constraint_that_the_next_release_validates_is_no_difference(current_app: Flask) -> None:
+    with db.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE likes ADD CONSTRAINT is_positive CHECK (id > 0) NOT VALID"))
+
+    flask_migrate.check()  # Ends the process if the models differ.
+
+
 def test_each_migration_can_be_applied_reverted_and_applied_again(empty_app: Flask) -> None:
     for revision in REVISIONS:
         flask_migrate.upgrade(revision=revision)
