@@ -74,7 +74,7 @@ def changed(text: str, diff: str) -> str:
 
 
 def readers_of_the_registry(folder: Path) -> list[str]:
-    """Return the paths of the tests that read `tests/operations.py`, ."""
+    """Return the paths of the tests that read `tests/operations.py`."""
     paths = sorted((folder / "tests").rglob("test_*.py"))
     imports = re.compile("^from tests.operations import", re.MULTILINE)
     return [str(path) for path in paths if imports.search(path.read_text("utf-8"))]

@@ -76,25 +76,30 @@ def parsed(output: str) -> Any:
         return output.strip()
 
 
-def agrees(documented: Any, actual: Any) -> bool:
-    """Return whether an actual value is the documented one, by the rules above."""
+def differences(documented: Any, actual: Any, path: str = "") -> list[str]:
+    """Return where an actual value is not the documented one, by the rules above, as JSON Pointers."""
     match documented, actual:
         case dict(), dict():
             members = {name: value for name, value in documented.items() if name != ELISION}
-            others = actual.keys() - members.keys()
-            return (not others or ELISION in documented) and all(
-                name in actual and (name in VARYING_NUMBERS or agrees(value, actual[name]))
-                for name, value in members.items()
-            )
-        case list(), list():
-            return len(documented) == len(actual) and all(map(agrees, documented, actual))
-        case str(), str():
-            if documented.endswith(ELISION):
-                return actual.startswith(documented.removesuffix(ELISION))
-            return documented == actual or any(
-                form.fullmatch(documented) and form.fullmatch(actual) for form in VARYING_STRINGS
-            )
-    return type(documented) is type(actual) and documented == actual
+            others = set() if ELISION in documented else actual.keys() - members.keys()
+            found = [f"{path}/{name}" for name in sorted(others | (members.keys() - actual.keys()))]
+            for name in members.keys() & actual.keys() - VARYING_NUMBERS:
+                found += differences(members[name], actual[name], f"{path}/{name}")
+            return found
+        case list(), list() if len(documented) == len(actual):
+            pairs = enumerate(zip(documented, actual, strict=True))
+            return [place for index, pair in pairs for place in differences(*pair, f"{path}/{index}")]
+    return [] if agrees(documented, actual) else [path or "/"]
+
+
+def agrees(documented: Any, actual: Any) -> bool:
+    """Return whether an actual text, number, boolean or null is the documented one, by the rules above."""
+    if isinstance(documented, str) and isinstance(actual, str):
+        if documented.endswith(ELISION):
+            return actual.startswith(documented.removesuffix(ELISION))
+        if any(form.fullmatch(documented) and form.fullmatch(actual) for form in VARYING_STRINGS):
+            return True
+    return type(documented) is type(actual) and bool(documented == actual)
 
 
 @pytest.mark.slow
@@ -108,7 +113,8 @@ def test_the_output_in_the_document_equals_the_real_output(
     outputs = run([command for command, _ in steps], tmp_path)
 
     for (command, documented), actual in zip(steps, outputs, strict=True):
-        assert agrees(parsed(documented), parsed(actual)), f"$ {command}\n{actual}"
+        found = differences(parsed(documented), parsed(actual))
+        assert not found, f"{document} differs at {found}.\n$ {command}\n{actual}"
 
 
 @pytest.mark.parametrize("document", ["README.md", "api/contract/docs/assets/guides.md"])
@@ -145,7 +151,7 @@ class TestComparison:
         ],
     )
     def test_accepts_differences_that_the_rules_allow(self, documented: str, actual: str) -> None:
-        assert agrees(parsed(documented), parsed(actual))
+        assert differences(parsed(documented), parsed(actual)) == []
 
     @pytest.mark.parametrize(
         ("documented", "actual"),
@@ -166,7 +172,13 @@ class TestComparison:
         ],
     )
     def test_rejects_other_differences(self, documented: str, actual: str) -> None:
-        assert not agrees(parsed(documented), parsed(actual))
+        assert differences(parsed(documented), parsed(actual))
+
+    def test_names_the_members_that_differ(self) -> None:
+        documented = {"id": 1, "items": [{"tag": "a"}, {"tag": "b"}], "name": "ann", "expires_in": 9}
+        actual = {"id": 1, "items": [{"tag": "a"}, {"tag": "c"}], "email": None, "expires_in": 8}
+
+        assert differences(documented, actual) == ["/email", "/name", "/items/1/tag"]
 
 
 @pytest.mark.parametrize(

@@ -91,15 +91,17 @@ def test_rows_are_locked_in_a_fixed_order(
         observer, *holders = (stack.enter_context(db.engine.connect()) for _ in ["", *names])
         pids = [holder.scalar(select(func.pg_backend_pid())) for holder in holders]
         for holder, name in zip(holders, names, strict=True):
+            holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             holder.execute(world.lock(name))
         response = thread.submit(Context().run, send)
 
-        def waits_for(pid: int | None) -> None:
+        def waits_for(pid: int | None, name: str) -> None:
             observer.rollback()  # A transaction sees the same activity from its first statement to its end.
-            assert observer.scalar(BLOCKING) == [pid]
+            blocking = observer.scalar(BLOCKING)
+            assert blocking == [pid], f"{operation.name} does not wait for `{name}` of `{locks.rows}`."
 
-        for holder, pid in zip(holders, pids, strict=True):
-            wait_until(partial(waits_for, pid))
+        for holder, pid, name in zip(holders, pids, names, strict=True):
+            wait_until(partial(waits_for, pid, name))
             holder.rollback()
         assert response.result().status_code < 300
 
