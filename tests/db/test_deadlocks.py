@@ -14,10 +14,10 @@ from werkzeug.test import TestResponse
 
 from api.db import db
 from tests.operations import Locks, Operation, lock_cases
-from tests.support.concurrency import concurrently
+from tests.support.concurrency import concurrently, leaving
 from tests.support.contract import ContractClient
 from tests.support.databases import on_postgresql
-from tests.support.factories import PASSWORD, Factory
+from tests.support.factories import Factory
 from tests.support.problems import assert_problem
 from tests.support.wait import wait_until
 from tests.support.world import make_world
@@ -116,11 +116,6 @@ def test_accounts_are_deleted_while_others_refer_to_them(app: Flask, make: Facto
             if other != account:
                 make.follow(account, other)
 
-    def delete(number: int) -> set[int]:
-        account = accounts[number]
-        response = ContractClient(app).delete("/me", json={"password": PASSWORD}, headers=account.signed_in)
-        return {response.status_code}
-
     def write(number: int) -> set[int]:
         client, signed_in = ContractClient(app), accounts[number].signed_in
         statuses = set()
@@ -135,7 +130,7 @@ def test_accounts_are_deleted_while_others_refer_to_them(app: Flask, make: Facto
             }
         return statuses
 
-    deleting = [partial(delete, number) for number in (0, 1)]
+    deleting = [leaving(app, account) for account in accounts[:2]]
     writing = [partial(write, number) for number in (2, 3, 4, 5)]
     deleted, *rest = concurrently(*deleting, *writing)
 

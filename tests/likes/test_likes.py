@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from api.db import db
 from api.models import Like
-from tests.support.concurrency import concurrently
+from tests.support.concurrency import concurrently, leaving
 from tests.support.contract import ContractClient
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.pagination import items, read_both_ways
@@ -273,13 +273,6 @@ class TestDeleteLike:
         client.put(f"/me/likes/{first}", headers=ann.signed_in)
 
         assert liked(client, ann) == [first, second]
-
-
-def leaving(app: Flask, member: Account) -> Callable[[], set[int]]:
-    """Return a function that deletes an account with a separate client, and returns the status."""
-    return lambda: {
-        ContractClient(app).delete("/me", json={"password": PASSWORD}, headers=member.signed_in).status_code
-    }
 
 
 class TestListLikes:

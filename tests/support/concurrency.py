@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
+from http import HTTPStatus
 from threading import Barrier
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from flask import Flask
 from sqlalchemy import event
 
 from api.db import db
+from tests.support.contract import ContractClient
+from tests.support.factories import PASSWORD, Account
 
 Result = TypeVar("Result")
 
@@ -38,6 +41,21 @@ def concurrently(*calls: Callable[[], Result]) -> list[Result]:
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(run, calls))
+
+
+def leaving(app: Flask, member: Account) -> Callable[[], set[int]]:
+    """Return a function that deletes an account with a separate client, and returns the status.
+
+    It sends the request three times at most: what others write meanwhile may cause a deadlock in each attempt
+    of the service, which is then unavailable (docs/decisions/0010-counters-maintained-by-triggers.md).
+    """
+    request = {"json": {"password": PASSWORD}, "headers": member.signed_in}
+
+    def leave() -> set[int]:
+        statuses = (ContractClient(app).delete("/me", **request).status_code for _ in range(3))
+        return {next(status for status in statuses if status != HTTPStatus.SERVICE_UNAVAILABLE)}
+
+    return leave
 
 
 @contextmanager

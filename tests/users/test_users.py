@@ -19,6 +19,7 @@ from tests.support.concurrency import (
     TRANSACTION_ENDED,
     concurrently,
     during_request,
+    leaving,
 )
 from tests.support.contract import PREFIX, ContractClient
 from tests.support.databases import no_sql, on_sqlite
@@ -1082,10 +1083,7 @@ class TestDeleteAccount:
                 own_client.post("/posts", json=sent, headers=ann.signed_in).status_code for _ in range(10)
             }
 
-        def delete() -> set[int]:
-            return {delete_account(ContractClient(app), ann).status_code}
-
-        *posted, deleted = concurrently(*[post_often] * 4, delete)
+        *posted, deleted = concurrently(*[post_often] * 4, leaving(app, ann))
 
         assert set().union(*posted) <= {201, *REFUSALS}
         assert deleted == {204}
