@@ -149,21 +149,21 @@ class Front:
         self._app = app.wsgi_app
         self._seconds: int = app.config["REQUEST_SECONDS"]
         self._urls = app.url_map.bind("")
-        self._metrics = metrics = app.extensions.get("metrics")
+        self._metrics: Metrics | None = app.extensions.get("metrics")
         begin_at_zero(app, "queue_refusals", ("reads", "writes", "passwords"))
         threads, wait = app.config["THREADS"], app.config["DATABASE_TIMEOUT_SECONDS"]
         running = threads_of_one_kind(threads)
         reading_threads = ThreadPoolExecutor(threads)
         self._reading = defaultdict[str | None, Lane](
-            lambda: Lane(reading_threads, running, WAITING_MAXIMUM, wait, "reads", metrics)
+            lambda: Lane(reading_threads, running, WAITING_MAXIMUM, wait, "reads", self._metrics)
         )
         is_sqlite = app.config["DATABASE_URL"].startswith("sqlite")
         writing = 1 if is_sqlite else running
         writing_threads = ThreadPoolExecutor(writing)
-        self._writing = Lane(writing_threads, writing, WAITING_MAXIMUM, wait, "writes", metrics)
+        self._writing = Lane(writing_threads, writing, WAITING_MAXIMUM, wait, "writes", self._metrics)
         waiting = HASHING_MAXIMUM - HASHES_AT_ONCE
         hashing_threads = ThreadPoolExecutor(HASHES_AT_ONCE)
-        self._hashing = Lane(hashing_threads, HASHES_AT_ONCE, waiting, wait, "passwords", metrics)
+        self._hashing = Lane(hashing_threads, HASHES_AT_ONCE, waiting, wait, "passwords", self._metrics)
         self._hashing_paths = hashing_paths(app)
         # Hundreds of clients may run into a limit at once. Their refusals take turns with other requests.
         self._refusing = Lane(ThreadPoolExecutor(1), CONNECTIONS_MAXIMUM, 0, 0)
