@@ -50,8 +50,8 @@ Users and posts. Reading is public; writing requires an account.
   web views and browser extensions can be allowed too. They use the refresh token in the body: with
   `cookie=true` the response is a 403, because browsers would drop the cookie.
 - Unknown members and parameters are errors.
-- Responses may grow: clients must ignore members and values that they do not know. What is removed is
-  announced before: its operation, parameter or member is `deprecated`, and responses have the headers
+- Responses may grow: clients must ignore members and values that they do not know. Before an
+  operation, parameter or member is removed, it is marked `deprecated`, and responses have the headers
   `Deprecation` (RFC 9745) and `Sunset` (RFC 8594).
 """
 SECURITY_SCHEMES = {
@@ -85,16 +85,16 @@ DEPRECATION_HEADERS = {
 }
 # Without examples, which pages would fill in: a made-up value makes the request fail.
 REQUEST_HEADERS = {
-    "If-Match": "Change the resource only if one of these tags, such as "
+    "If-Match": "Change the resource only if one of these entity tags, such as "
     '`"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 412. The comparison is strong (RFC 9110, '
     "section 8.8.3.2), after the marks of proxies are removed: `W/`, and suffixes such as `-gzip`. An `ETag` "
     "matches as it was received, and so does the member `etag` in quotes. The tag of a list, or of a "
     "response with expanded parts, never matches.",
-    "If-None-Match": "Return the representation only if none of these tags, such as "
+    "If-None-Match": "Return the representation only if none of these entity tags, such as "
     '`W/"66dd19934b89ded40e3a1c1b"`, is its current one; otherwise 304.',
     "Idempotency-Key": "A unique key for the request: 1 to 255 visible ASCII characters, with or without "
     "quotes, such as a UUID. A request with the same key within 24 hours is not processed again, and returns "
-    "the stored response: what was created, as it was then, even if it was changed since. If it was deleted "
+    "the stored response: the resource as it was created, even if it was changed later. If it was deleted "
     "since, the response is a 410. The key of a registration is deleted with the account.",
 }
 # The parameters that all lists share.

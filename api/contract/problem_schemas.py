@@ -55,4 +55,8 @@ class ProblemSchema(RepresentationSchema):
         fields.Nested(InputErrorSchema()),
         metadata={"description": "The invalid values, if there are any."},
     )
-    etag = fields.String(metadata={"description": "The current tag, if `If-Match` has another."})
+    etag = fields.String(
+        metadata={
+            "description": "The current entity tag of the resource, if it does not match `If-Match` (412)."
+        }
+    )

@@ -57,7 +57,7 @@ def feed_of(user_id: int, near: int, limit: int, *, upwards: bool) -> Select[Pos
       users who write often. They are also enough if there are no others, as when a client polls.
     - Otherwise the index on (user_id, id) gives each author's post nearest to the cursor. Only the authors of
       the nearest posts can be on the page, each with as many posts as fit on it. The cost depends on the
-      number of followed users and the size of the page, but not on the number of posts or the position of the
+      number of followed users and the size of the page, but not on the number of posts or the depth of the
       page.
     """
     theirs = aliased(Post)

@@ -10,7 +10,7 @@ from api.db.search_text import LETTERS, TAG_JOINTS, tag_of, words_of
 from api.posts.links import UNSPACED_WITHOUT_WIDE_FORMS, links_in
 
 SIGNS = r"\#\uff03@\uff20&/"
-# A hashtag begins after anything but a word of a script with spaces, or another sign.
+# No hashtag begins directly after a letter or digit of a script with spaces, or after _ or another sign.
 HASHTAG_BOUNDARY = rf"(?<![[[\p{{L}}\p{{N}}]--{UNSPACED_WITHOUT_WIDE_FORMS}]_{SIGNS}]\p{{M}}*)"
 # U+309B and U+309C are the voiced sound marks of kana.
 TAG_CHARACTER = rf"[{LETTERS}_\u309b\u309c]"

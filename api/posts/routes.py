@@ -36,6 +36,7 @@ from api.web.conditional import ensure_unchanged
 
 posts = Blueprint("posts", __name__)
 post_schema = PostSchema()
+# The parameters of a list without any: the default limit, and no cursor.
 FIRST_PAGE: dict[str, Any] = PageQuery().load({})
 
 
@@ -69,6 +70,7 @@ def create_post(fields: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     if parent_id is not None and db.session.get(Post, parent_id, **FOR_NO_KEY_UPDATE) is None:
         raise invalid("not_found", "There is no such post.", "in_reply_to_id")
     post_id = insert_post(current_user_id(), **fields)
+    # `@idempotent` commits, together with the stored response.
     return get_or_404(Post, post_id), {"Location": url_for(".get_post", post_id=post_id)}
 
 

@@ -91,8 +91,8 @@ class URLEntitySchema(RepresentationSchema):
         required=True,
         allow_none=False,
         metadata={
-            "description": "The URI to link to, with the scheme `http` or `https`: what the text says, with "
-            "`https://` if it has no scheme, an internationalized domain in its ASCII form, and other "
+            "description": "The URI to link to, with the scheme `http` or `https`: the URL as written, with "
+            "`https://` added if it has no scheme, an internationalized domain in its ASCII form, and other "
             "characters percent-encoded.",
             "format": "uri",
             "example": "https://example.com",
@@ -145,6 +145,7 @@ class PostSchema(RepresentationSchema):
             "`entities`."
         },
     )
+    # Covers all members except the expandable ones. Other fields must be declared before it.
     etag = ETag()
     counts = Expandable(PostCountsSchema(), metadata={"description": "Null without `expand=counts`."})
     viewer = Expandable(

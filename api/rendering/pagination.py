@@ -16,13 +16,13 @@ from api.web.problems import Problem
 from api.web.wrappers import current_request
 
 CURSOR_VERSION = 1
-# Execution option of statements that return few or many rows, which PostgreSQL cannot estimate.
+# Execution option of statements that match either few or many rows: PostgreSQL cannot estimate which.
 FEW_OR_MANY = "few_or_many"
-# The number of keys that are scanned before rows are searched by another index than that of the key.
+# How many keys a page scans before its rows are found by another index than that of the key.
 SCANNED = 5_000
 
 Key: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
-# A value of a key; None at the end of the list.
+# The key beyond which a page begins; None for the first page.
 Anchor: TypeAlias = int | str | None
 Entry = TypeVar("Entry")
 
@@ -50,8 +50,8 @@ class Window:
     """The position of a page in its list, and the direction in which it is read.
 
     `key` is the column, unique and never null, by which the list is sorted. Rows are read beyond `anchor`,
-    the key of the nearest row of the neighbouring page, forwards or `backwards`. Without it (None), reading
-    begins at the end of the list.
+    the key of the nearest row of the neighbouring page, forwards or `backwards`. The first page has no
+    anchor (None).
     """
 
     key: Key
@@ -151,7 +151,7 @@ def seek(statement: Select[Any], key: Key, *, upwards: bool, anchor: Any, rows: 
     """Return a SELECT of a number of rows beyond an anchor, in the order of a key (the seek method).
 
     The database reads the index on the key from the anchor, so that every page costs as much as the first.
-    `anchor` and `rows` are values or bind parameters; `anchor` is None at the end of the list.
+    `anchor` and `rows` are values or bind parameters; `anchor` is None for the first page.
     """
     beyond = [] if anchor is None else [key > anchor if upwards else key < anchor]
     statement = statement.where(*beyond)

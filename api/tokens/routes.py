@@ -78,10 +78,10 @@ def create_token(parameters: dict[str, bool]) -> TokenPair:
 def refresh_token(fields: dict[str, str | None]) -> TokenPair:
     """Refresh your tokens.
 
-    A refresh token works once. For ten more seconds it returns the current pair of the session, so that a
-    retry or another tab does not fail, however often the session was refreshed meanwhile. A later use is
-    treated as theft and ends the session. Without a token in the body, the token in the cookie is used and
-    the next one is set as a cookie, for pages whose origin is allowed.
+    A refresh token works once. For a grace period after its first use, by default 10 seconds, it returns the
+    current pair of the session, so that a retry or another tab does not fail, however often the session was
+    refreshed meanwhile. A later use is treated as theft and ends the session. Without a token in the body,
+    the token in the cookie is used and the next one is set as a cookie, for pages whose origin is allowed.
     """
     token = fields["refresh_token"]
     in_cookie = token is None

@@ -168,7 +168,7 @@ PROBLEM_TYPES = {
         (
             "precondition_failed",
             412,
-            "The resource does not match If-Match, or no longer.",
+            "The current entity tag of the resource is not in If-Match.",
             "The resource was changed after the client read it. Read it again, show the user both versions, "
             "and send the change with the new tag, which is also the member `etag` of the problem.",
         ),

@@ -63,8 +63,7 @@ class CompiledQuery:
     """A query and a schema, compiled to one SELECT in the SQL of the database.
 
     `arguments` has the type in place of each value that becomes a bind parameter. `order` is the key of a
-    window, whether its values increase in the direction of reading, and whether reading begins at the end of
-    the list.
+    window, whether its values increase in the direction of reading, and whether the page is the first one.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class CompiledQuery:
         if not self._has_etag:
             return Item(json, None, key)
         etag = digest(json)
-        # Joins both objects: the covered members, the tag, and the expandable members.
+        # Joins both objects: the covered members, the entity tag, and the expandable members.
         json = b'%b,"etag":"%b"%b%b' % (json[:-1], etag.encode(), self._separator, _octets(others)[1:])
         return Item(json, etag, key)
 
@@ -117,5 +116,5 @@ def _octets(json: str | bytes) -> bytes:
 
 
 def _register_digest(connection: Any, _record: object) -> None:
-    """Let SQLite compute the tags of nested objects; PostgreSQL has a function for it."""
+    """Let SQLite compute the entity tags of nested objects; PostgreSQL has a function for it."""
     connection.create_function("digest", 1, lambda text: digest(text.encode()), deterministic=True)

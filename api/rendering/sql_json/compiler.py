@@ -34,8 +34,8 @@ Members: TypeAlias = dict[str, "ColumnElement[Any] | Members | None"]
 class CompiledSchema:
     """The SQL expressions of one row as JSON, and the relationships that have to be joined for them.
 
-    If the schema has an `ETag`, `covered` is an object of the members that the tag covers, and `others` one
-    of the expandable members, which follow the tag. Otherwise `covered` has all members.
+    If the schema has an `ETag`, `covered` is an object of the members that the entity tag covers, and
+    `others` one of the expandable members, which follow it. Otherwise `covered` has all members.
     """
 
     def __init__(self, schema: Schema, model: type[Any], context: Context) -> None:
