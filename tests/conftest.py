@@ -2,8 +2,8 @@
 
 A test that uses the fixture `app`, or one that depends on it, runs on both databases unless it has a mark of
 `tests/support/databases.py`. `pytest --fast` leaves out PostgreSQL, tests that use hypothesis or the fixture
-`server`, the folder `tests/server`, and tests marked as `slow`: they start processes or browsers, or take
-longer than a second.
+`server` or `start_module`, the folder `tests/server`, and tests marked as `slow`: they start processes or
+browsers, or take longer than a second.
 """
 
 import os
@@ -57,8 +57,9 @@ def is_slow(item: pytest.Item) -> bool:  # pragma: no cover -- only in fast runs
     """Return whether fast runs leave out a test."""
     marks = {mark.name for mark in item.iter_markers()}
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    starts_server = "server" in (item.path.parent.name, *getattr(item, "fixturenames", ()))
-    return bool(marks & {"slow", "hypothesis"}) or "postgresql" in parameters.values() or starts_server
+    places = {item.path.parent.name, *getattr(item, "fixturenames", ())}
+    starts_process = places & {"server", "start_module"}
+    return bool(marks & {"slow", "hypothesis"} or starts_process) or "postgresql" in parameters.values()
 
 
 @pytest.hookimpl(trylast=True)  # After hypothesis has marked its tests.

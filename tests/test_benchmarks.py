@@ -14,6 +14,7 @@ from tests.support.server import CHEAP_PASSWORDS
 SMALL, LARGE = 200, 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATABASES)
 def test_lists_are_measured_in_databases_with_correct_counters(
     kind: str, new_database_url: Any, monkeypatch: pytest.MonkeyPatch

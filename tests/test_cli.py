@@ -198,6 +198,7 @@ def in_make(command: str, *arguments: str, **environment: str) -> str:
     return run.stdout
 
 
+@pytest.mark.slow
 def test_make_runs_this_application_despite_the_surroundings(tmp_path: Path) -> None:
     for name in ("api", "tests", "migrations"):
         (tmp_path / name).mkdir()
@@ -249,6 +250,7 @@ def test_make_has_flask_leave_dotenv_files_to_the_settings(tmp_path: Path) -> No
     assert printed == "1\n"
 
 
+@pytest.mark.slow
 def test_commands_work_in_another_folder_without_home_and_with_modules_of_the_same_name(
     tmp_path: Path,
 ) -> None:

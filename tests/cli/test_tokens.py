@@ -55,6 +55,7 @@ def rows_left(app: Flask) -> list[int]:
         return [db.session.scalars(select(func.count()).select_from(model)).one() for model in MODELS]
 
 
+@pytest.mark.slow
 def test_deletes_what_has_expired_in_batches(
     app: Flask, client: ContractClient, make: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

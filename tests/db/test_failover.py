@@ -29,6 +29,7 @@ def test_under_load_loses_no_request_and_no_acknowledged_write_with_synchronous_
     assert (outcome.missing, outcome.workers_replaced) == (0, 0)
 
 
+@pytest.mark.slow
 def test_writes_go_to_the_server_that_accepts_them(new_app: Callable[..., Flask]) -> None:
     with running_cluster(fsync="off") as cluster:
         both = cluster.url(cluster.standby_socket, cluster.primary_socket)

@@ -65,6 +65,7 @@ def register(client: ContractClient, username: str) -> int:
     return client.post("/users", json=sent).status_code
 
 
+@pytest.mark.slow
 class TestTurkishDatabase:
     def test_maps_i_to_dotless_i(self, turkish_app: Flask) -> None:
         with turkish_app.app_context():

@@ -347,6 +347,7 @@ class TestProcesses:
         assert process.end() == 0, process.lines()
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_percent_sign_can_be_upgraded(tmp_path: Path) -> None:
     clone = tmp_path / "50% off"
     for folder in ("api", "migrations"):

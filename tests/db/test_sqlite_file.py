@@ -201,6 +201,7 @@ def test_a_new_file_is_used_once_no_request_uses_the_former(
     assert bodies(client) == ["Hello."]
 
 
+@pytest.mark.slow
 def test_processes_of_the_service_notice_it_too(tmp_path: Path) -> None:
     file = tmp_path / "microblog.db"
     with running_server(tmp_path, WORKERS="2", SECRET_KEY=SECRET_KEY) as server:

@@ -244,6 +244,7 @@ class TestCost:
         asked = [statement for statement in statements if "SELECT" in statement.text]
         assert ["sessions" in statement.text for statement in asked] == [True, False]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("followed", CROWDS)
     def test_of_a_page_does_not_depend_on_the_posts_of_other_users(
         self,

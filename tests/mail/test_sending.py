@@ -202,6 +202,7 @@ class TestRefusedForNow:
         assert caplog.messages.count(f"Email refused for now: password_reset, {code}") == 1
         assert "example.com" not in caplog.text
 
+    @pytest.mark.slow
     @on_sqlite  # Python calculates the delays.
     def test_is_tried_again_after_growing_delays_for_two_days(
         self, app: Flask, client: ContractClient, ann: Account, mailbox: Mailbox
@@ -525,6 +526,7 @@ class TestThread:
         assert [attempts for _, _, attempts in waiting(app)] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_process_that_a_server_forks_starts_its_thread_with_the_first_request(tmp_path: Path) -> None:
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/test.db"}
 

@@ -647,6 +647,7 @@ def test_redis_is_not_retried_after_a_timeout(limited: Limited, caplog: pytest.L
     assert caplog.text.count("Redis is unreachable") == 1
 
 
+@pytest.mark.slow
 @needs_redis
 class TestRedis:  # pragma: no cover -- needs redis-server
     def test_counts_exactly_for_several_processes(self, tmp_path: Path) -> None:

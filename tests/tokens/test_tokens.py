@@ -779,6 +779,7 @@ class TestRefreshToken:
 
         assert tabs == [[200] * 11] * 8
 
+    @pytest.mark.slow
     @on_sqlite
     def test_takes_bounded_storage_however_often_the_session_is_refreshed(
         self, app: Flask, client: ContractClient, make: Factory, clock: Clock

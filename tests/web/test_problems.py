@@ -135,6 +135,7 @@ class TestDatabase:
         assert_problem(ready, 503, "unavailable")
         assert live.status_code == 200
 
+    @pytest.mark.slow
     def test_that_another_transaction_locks_is_unavailable_until_it_ends(
         self, app: Flask, new_app: NewApp, url: str, ann: Account
     ) -> None:
@@ -182,6 +183,7 @@ class TestDatabase:
         assert_problem(response, 503, "unavailable")
         assert not waits
 
+    @pytest.mark.slow
     def test_without_free_connections_is_unavailable_until_one_is_returned(
         self, new_app: NewApp, url: str
     ) -> None:
