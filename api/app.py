@@ -8,7 +8,7 @@ from flask import Flask
 
 from api import cli, metrics, rendering
 from api.auth import authentication
-from api.config import Config
+from api.config import API_PREFIX, Config
 from api.contract import docs
 from api.db import engine, transactions
 from api.email_verifications.routes import email_verifications
@@ -23,8 +23,6 @@ from api.users.routes import users
 from api.web import access_log, cors, health, json_body, monitoring, problems, proxies
 from api.web.converters import IdConverter, UsernameConverter
 from api.web.wrappers import Microblog
-
-API_PREFIX = "/api/v1"
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -46,7 +44,7 @@ def create_app(config: Config | None = None) -> Flask:
 
         tracing.init_app(app)
     problems.init_app(app)
-    cors.init_app(app, cookie_path=f"{API_PREFIX}/tokens")
+    cors.init_app(app)
     hooks.init_app(app)
     json_body.init_app(app)
     authentication.init_app(app)
@@ -54,9 +52,9 @@ def create_app(config: Config | None = None) -> Flask:
 
     for resource in (users, posts, likes, follows, tokens, password_resets, email_verifications):
         app.register_blueprint(resource, url_prefix=API_PREFIX)
-    docs.init_app(app, API_PREFIX)
+    docs.init_app(app)
     app.register_blueprint(health.health)
-    cli.init_app(app, API_PREFIX)
+    cli.init_app(app)
 
     transactions.init_app(app)
     rendering.init_app(app)

@@ -24,6 +24,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent.parent
+API_PREFIX = "/api/v1"
 # The values of the setting `RENDERER`.
 RENDERERS = {
     "sql_json": "api.rendering.sql_json:SQLJSONRenderer",

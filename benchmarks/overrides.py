@@ -18,7 +18,8 @@ from flask import Flask, Response
 from werkzeug.test import EnvironBuilder
 
 from api import config
-from api.app import API_PREFIX, create_app
+from api.app import create_app
+from api.config import API_PREFIX
 from api.db import db
 from api.models import Post, User
 from api.web.wrappers import ApiResponse, Microblog

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 from flask import Flask, current_app
-from flask.cli import with_appcontext
+from flask.cli import AppGroup, with_appcontext
 from sqlalchemy.exc import DBAPIError
 
 from api.auth import passwords
@@ -26,14 +26,21 @@ from api.posts.rebuilding import rebuild_posts
 AMOUNT = click.IntRange(0, 10_000_000)
 
 
-def init_app(app: Flask, prefix: str) -> None:
+def init_app(app: Flask) -> None:
     """Add the commands. Flask-SQLAlchemy adds `db` and the models to `flask shell`."""
-    app.cli.add_command(backup)
-    app.cli.add_command(check_deployment)
-    app.cli.add_command(rebuild_search)
-    app.cli.add_command(restore)
-    app.cli.add_command(tokens)
-    app.cli.add_command(users)
+    for command in (
+        backup,
+        check_deployment,
+        counters,
+        openapi,
+        rebuild_search,
+        restore,
+        seed_command,
+        serve,
+        tokens,
+        users,
+    ):
+        app.cli.add_command(command)
 
     @app.shell_context_processor
     def expire_on_commit() -> dict[str, object]:
@@ -41,68 +48,74 @@ def init_app(app: Flask, prefix: str) -> None:
         db.session().expire_on_commit = True
         return {}
 
-    @app.cli.command("openapi")
-    @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-    def openapi(output: Path | None) -> None:
-        """Print the OpenAPI document as YAML, or write it to a file."""
-        contract = as_yaml(document(current_app, prefix))
-        if output:
-            output.write_text(contract, "utf-8")
-        else:
-            click.echo(contract.encode(), nl=False)  # In UTF-8, whatever the locale.
 
-    @app.cli.group("counters")
-    def counters() -> None:
-        """Counters of posts, likes, replies and follows."""
+@click.command("openapi")
+@with_appcontext
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+def openapi(output: Path | None) -> None:
+    """Print the OpenAPI document as YAML, or write it to a file."""
+    contract = as_yaml(document(current_app))
+    if output:
+        output.write_text(contract, "utf-8")
+    else:
+        click.echo(contract.encode(), nl=False)  # In UTF-8, whatever the locale.
 
-    @counters.command("check")
-    @click.option("--repair", is_flag=True, help="Correct wrong counters.")
-    @on_migrated_database
-    def check(repair: bool) -> None:
-        """Compare the counters with the rows that they count; fail if one is wrong."""
-        wrong = wrong_counters(repair=repair)
-        db.session.commit()
-        for counter, rows in wrong.items():
-            click.echo(f"{counter}: {rows} wrong")
-        if any(wrong.values()) and not repair:
-            raise click.exceptions.Exit(1)
 
-    @app.cli.command("seed")
-    @click.option("--users", default=1_000, type=AMOUNT, show_default=True)
-    @click.option("--posts", default=10_000, type=AMOUNT, show_default=True)
-    @click.option("--follows", type=AMOUNT, help="Default: 20 a user.")
-    @click.option("--likes", type=AMOUNT, help="Default: 2 a post.")
-    @click.option("--random-seed", default=1, show_default=True, help="Another number gives other rows.")
-    @click.option("--password", help="The password of all users. Without it, none can sign in.")
-    @click.option("--force", is_flag=True, help="Add to a database that already has users.")
-    @on_migrated_database
-    def seed_command(password: str | None, **options: Any) -> None:
-        """Insert fake users, posts, follows and likes.
+counters = AppGroup("counters", help="Counters of posts, likes, replies and follows.")
 
-        They are dated in the year that ends today. The same options insert the same rows, all in one
-        transaction.
-        """
-        # Imported here, because importing the library for fake data takes a quarter of a second.
-        from api.dev.seed import analyze, seed
 
-        password_hash = passwords().hash(unicodedata.normalize("NFC", password or secrets.token_urlsafe()))
-        today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
-        seed(password_hash=password_hash, until=today, **options)
-        db.session.commit()
-        analyze()
-        click.echo(
-            f"All users have the password {password!r}."
-            if password
-            else "No user can sign in, because --password is not set."
-        )
+@counters.command("check")
+@click.option("--repair", is_flag=True, help="Correct wrong counters.")
+@on_migrated_database
+def check(repair: bool) -> None:
+    """Compare the counters with the rows that they count; fail if one is wrong."""
+    wrong = wrong_counters(repair=repair)
+    db.session.commit()
+    for counter, rows in wrong.items():
+        click.echo(f"{counter}: {rows} wrong")
+    if any(wrong.values()) and not repair:
+        raise click.exceptions.Exit(1)
 
-    @app.cli.command("serve")
-    def serve() -> None:
-        """Serve HTTP requests at HOST and PORT until interrupted."""
-        from api.server import serve_forever  # Other commands do not load granian.
 
-        _ensure_suitable_database()
-        serve_forever(app)
+@click.command("seed")
+@with_appcontext
+@click.option("--users", default=1_000, type=AMOUNT, show_default=True)
+@click.option("--posts", default=10_000, type=AMOUNT, show_default=True)
+@click.option("--follows", type=AMOUNT, help="Default: 20 a user.")
+@click.option("--likes", type=AMOUNT, help="Default: 2 a post.")
+@click.option("--random-seed", default=1, show_default=True, help="Another number gives other rows.")
+@click.option("--password", help="The password of all users. Without it, none can sign in.")
+@click.option("--force", is_flag=True, help="Add to a database that already has users.")
+@on_migrated_database
+def seed_command(password: str | None, **options: Any) -> None:
+    """Insert fake users, posts, follows and likes.
+
+    They are dated in the year that ends today. The same options insert the same rows, all in one
+    transaction.
+    """
+    # Imported here, because importing the library for fake data takes a quarter of a second.
+    from api.dev.seed import analyze, seed
+
+    password_hash = passwords().hash(unicodedata.normalize("NFC", password or secrets.token_urlsafe()))
+    today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    seed(password_hash=password_hash, until=today, **options)
+    db.session.commit()
+    analyze()
+    click.echo(
+        f"All users have the password {password!r}."
+        if password
+        else "No user can sign in, because --password is not set."
+    )
+
+
+@click.command("serve")
+@with_appcontext
+def serve() -> None:
+    """Serve HTTP requests at HOST and PORT until interrupted."""
+    from api.server import serve_forever  # Other commands do not load granian.
+
+    _ensure_suitable_database()
+    serve_forever(current_app)
 
 
 @click.command("rebuild-search")

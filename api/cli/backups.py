@@ -9,7 +9,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from api.db import database_name, db, sqlite_backup
+from api.db import db, dialect_name, sqlite_backup
 from api.db.revisions import revision_scripts
 from api.db.sqlite_backup import BackupError, checksum_file
 
@@ -61,7 +61,7 @@ def restore(file: Path, force: bool) -> None:
 
 
 def _ensure_sqlite() -> None:
-    if database_name() != "sqlite":
+    if dialect_name() != "sqlite":
         raise click.ClickException("This command is for SQLite. docs/operating.md has those for PostgreSQL.")
 
 

@@ -4,7 +4,6 @@ import smtplib
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter, sleep
-from typing import Any
 
 import click
 from flask import current_app
@@ -14,7 +13,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.cli.database import ensure_migrated
-from api.db import database_name, db
+from api.db import db, dialect_name
 from api.db.engine import is_read_only
 from api.db.replicas import LAG_SECONDS_MAXIMUM, Replica, Replicas
 from api.db.transactions import reason_of
@@ -33,7 +32,7 @@ def check() -> None:
     checks = dict(CHECKS) | {replica.name: partial(_check_replica, replica) for replica in replicas}
     for name, ensure in checks.items():
         try:
-            state, detail = "ok", ensure(current_app.config)
+            state, detail = "ok", ensure()
         except click.ClickException as error:
             has_failed, state, detail = True, "failed", error.message
         except SQLAlchemyError as error:
@@ -44,24 +43,25 @@ def check() -> None:
         raise click.exceptions.Exit(1)
 
 
-def _check_settings(config: Mapping[str, Any]) -> str:
-    return f"ENVIRONMENT={config['ENVIRONMENT']}"
+def _check_settings() -> str:
+    return f"ENVIRONMENT={current_app.config['ENVIRONMENT']}"
 
 
-def _check_database(config: Mapping[str, Any]) -> str:
+def _check_database() -> str:
     """Begin a transaction that could write."""
     if is_read_only():
         raise click.ClickException("The database is read-only.")
     db.session.connection()
-    return make_url(config["DATABASE_URL"]).render_as_string()
+    return make_url(current_app.config["DATABASE_URL"]).render_as_string()
 
 
-def _check_migrations(_config: Mapping[str, Any]) -> str:
-    return f"{database_name()} has revision {ensure_migrated()}"
+def _check_migrations() -> str:
+    return f"{dialect_name()} has revision {ensure_migrated()}"
 
 
-def _check_mail(config: Mapping[str, Any]) -> str:
+def _check_mail() -> str:
     """Connect to the mail server and sign in; send nothing."""
+    config = current_app.config
     if not config["MAIL_URL"]:
         return "MAIL_URL is not set: emails are printed."
     try:
@@ -72,16 +72,16 @@ def _check_mail(config: Mapping[str, Any]) -> str:
         raise click.ClickException(reason.removesuffix(": ")) from None
 
 
-def _check_redis(config: Mapping[str, Any]) -> str:
+def _check_redis() -> str:
     try:
         if current_app.extensions["rate_limits"].limiter.ensure_reachable():
-            return f"Keys begin with {config['RATELIMIT_STORAGE_PREFIX']}."
+            return f"Keys begin with {current_app.config['RATELIMIT_STORAGE_PREFIX']}."
     except StorageError as error:
         raise click.ClickException(str(error.storage_error).partition("\n")[0]) from None
     return "RATELIMIT_STORAGE_URL is not set: each worker process counts requests by itself."
 
 
-def _check_replica(replica: Replica, _config: Mapping[str, Any]) -> str:
+def _check_replica(replica: Replica) -> str:
     """Store a heartbeat in the primary, and wait until the replica shows it."""
     replicas: Replicas = current_app.extensions["replicas"]
     clock = replicas.beat()
@@ -93,7 +93,7 @@ def _check_replica(replica: Replica, _config: Mapping[str, Any]) -> str:
     return f"{replica.engine.url.render_as_string()} lags by {max(lag, 0):.1f} s at most"
 
 
-CHECKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+CHECKS: Mapping[str, Callable[[], str]] = {
     "settings": _check_settings,
     "database": _check_database,
     "migrations": _check_migrations,

@@ -1,8 +1,6 @@
 """`flask users`: accounts. The commands change them by the same functions as the API."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -18,8 +16,7 @@ from api.db import db, utc_now
 from api.db.transactions import retry_rolled_back
 from api.models import User
 from api.tokens.queries import sessions_of
-from api.users.accounts import end_sessions, lock_rows_around, register, suspend
-from api.users.accounts import restore as restore_user
+from api.users.accounts import end_sessions, lock_rows_changed_by_deletion, register
 from api.users.queries import all_users, users_with_prefix
 from api.users.schemas import UserCreateSchema
 from api.web.problems import taken_member
@@ -51,9 +48,16 @@ def create(username: str, email: str) -> None:
     Asks for the password, or reads it from standard input if that is not a terminal.
     """
     fields = {"username": username, "email": email, "password": _read_password()}
-    with _one_line_for_invalid_input():
-        user = register(UserCreateSchema().load(fields))
+    try:
+        user = register(**UserCreateSchema().load(fields))
         db.session.commit()
+    except ValidationError as error:
+        messages: dict[str, Any] = error.messages_dict
+        raise click.ClickException(
+            "; ".join(f"{name}: {text}" for name, [text] in messages.items())
+        ) from None
+    except IntegrityError as error:
+        raise click.ClickException(f"{taken_member(error)}: Another user has this already.") from None
     click.echo(f"Created {user.username}, id {user.id}. The email that verifies the address is being sent.")
 
 
@@ -97,10 +101,11 @@ def show(name: str, as_json: bool) -> None:
 @name_argument
 @on_migrated_database
 @retry_rolled_back
-def suspend_command(name: str) -> None:
+def suspend(name: str) -> None:
     """Keep a user from signing in, and end their sessions. Their posts stay."""
     user = _locked_user(name)
-    suspend(user)
+    user.suspended_at = user.suspended_at or utc_now()
+    end_sessions(user)
     db.session.commit()
     click.echo(f"Suspended {user.username}, id {user.id}.")
 
@@ -109,10 +114,10 @@ def suspend_command(name: str) -> None:
 @name_argument
 @on_migrated_database
 @retry_rolled_back
-def restore_command(name: str) -> None:
+def restore(name: str) -> None:
     """Allow a suspended user to sign in again."""
     user = _locked_user(name)
-    restore_user(user)
+    user.suspended_at = None
     db.session.commit()
     click.echo(f"Restored {user.username}, id {user.id}.")
 
@@ -133,7 +138,7 @@ def delete(name: str, yes: bool) -> None:
 
 @retry_rolled_back
 def _delete(user_id: int, name: str) -> None:
-    lock_rows_around(user_id)
+    lock_rows_changed_by_deletion(user_id)
     db.session.delete(_locked_user(name, user_id))
     db.session.commit()
 
@@ -158,9 +163,9 @@ def sessions(name: str, end: bool, as_json: bool) -> None:
 
 
 def _locked_user(name: str, user_id: int | None = None) -> User:
-    """Return the user with a name, with the row locked; with an id, only if the user has this id.
+    """Return the user with an id or, without one, with a name; the row is locked.
 
-    Raises ClickException if there is none.
+    Raises ClickException, with the name, if there is none.
     """
     found = select(User).where(User.id == (user_id or account_with_login(folded_login(name))[0]))
     user = db.session.scalar(found.with_for_update(), execution_options={"populate_existing": True})
@@ -178,17 +183,3 @@ def _read_password() -> str:
         return sys.stdin.buffer.readline().decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise click.ClickException("The password is not in UTF-8.") from None
-
-
-@contextmanager
-def _one_line_for_invalid_input() -> Iterator[None]:
-    """Raise ClickException for values that the API refuses, and for those that another user has."""
-    try:
-        yield
-    except ValidationError as error:
-        messages: dict[str, Any] = error.messages_dict
-        raise click.ClickException(
-            "; ".join(f"{name}: {text}" for name, [text] in messages.items())
-        ) from None
-    except IntegrityError as error:
-        raise click.ClickException(f"{taken_member(error)}: Another user has this already.") from None

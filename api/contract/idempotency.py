@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from api.auth.signing import keyed_hashes
-from api.db import database_name, db, utc_now
+from api.db import db, dialect_name, utc_now
 from api.models import IdempotencyKey
 from api.web.operation import View, operation_of
 from api.web.problems import RETRY_AFTER_SECONDS, InputError, Problem, header_problem
@@ -99,7 +99,7 @@ def _ensure_alone(hashes: list[bytes]) -> None:
 
     All hashes are locked, because another process may have the same secrets in another order.
     """
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         for hashed in sorted(hashes):
             lock = func.pg_try_advisory_xact_lock(int.from_bytes(hashed[:8], signed=True))
             if not db.session.scalar(select(lock)):

@@ -14,6 +14,7 @@ from flask import Flask
 from marshmallow import RAISE, Schema, fields
 from werkzeug.routing import Rule
 
+from api.config import API_PREFIX
 from api.contract.code_samples import code_samples
 from api.contract.deprecation import has_deprecations
 from api.contract.idempotency import KEY
@@ -111,8 +112,8 @@ IDEMPOTENCY = {"in_progress", "idempotency_key_reused"}
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
-def document(app: Flask, prefix: str, base: str = "") -> Json:
-    """Return the OpenAPI document of the routes below a prefix, of a service whose URL is `base`."""
+def document(app: Flask, base: str = "") -> Json:
+    """Return the OpenAPI document of the routes below `API_PREFIX`, of a service whose URL is `base`."""
     address = base or LOCAL_URL
     plugin: Any = MarshmallowPlugin(schema_name_resolver=_component_name)
     spec = APISpec(
@@ -129,11 +130,11 @@ def document(app: Flask, prefix: str, base: str = "") -> Json:
             "description": "Guides, and all operations to try.",
             "url": f"{address}/docs",
         },
-        servers=[{"url": base + prefix, "description": "This service."}],
+        servers=[{"url": base + API_PREFIX, "description": "This service."}],
         plugins=[plugin],
     )
     plugin.converter.add_attribute_function(_deprecated)
-    views = [(rule, app.view_functions[rule.endpoint]) for rule in _rules(app, prefix)]
+    views = [(rule, app.view_functions[rule.endpoint]) for rule in _rules(app)]
     has_deprecated = any(has_deprecations(operation_of(view)) for _, view in views)
     _add_components(spec, {**HEADERS, **(DEPRECATION_HEADERS if has_deprecated else {})})
     tags = {_tag(rule) for rule, _ in views}
@@ -144,8 +145,8 @@ def document(app: Flask, prefix: str, base: str = "") -> Json:
             spec.tag({"name": name, "x-displayName": title, "description": description})
     operations = {operation_id(view): rule for rule, view in views}
     for rule, view in views:
-        path, described = _path(rule, prefix), _operation(spec, rule, view, operations)
-        samples = _code_samples(operation_of(view), rule, path, address + prefix)
+        path, described = _path(rule), _operation(spec, rule, view, operations)
+        samples = _code_samples(operation_of(view), rule, path, address + API_PREFIX)
         spec.path(path, operations={_method(rule): {**described, "x-codeSamples": samples}})
     for schema, name in plugin.converter.refs.items():
         component = spec.components.schemas[name]
@@ -171,9 +172,9 @@ def _add_components(spec: APISpec, headers: Mapping[str, str]) -> None:
     spec.components.response("Problem", _problem(405, 500, 503))
 
 
-def _rules(app: Flask, prefix: str) -> list[Rule]:
+def _rules(app: Flask) -> list[Rule]:
     """Return the rules of the operations, sorted by path and method."""
-    rules = (rule for rule in app.url_map.iter_rules() if rule.rule.startswith(prefix))
+    rules = (rule for rule in app.url_map.iter_rules() if rule.rule.startswith(API_PREFIX))
     return sorted(rules, key=lambda rule: (rule.rule, METHODS.index(_method(rule))))
 
 
@@ -227,8 +228,8 @@ def _method(rule: Rule) -> str:
     return next(method for method in METHODS if method.upper() in (rule.methods or ()))
 
 
-def _path(rule: Rule, prefix: str) -> str:
-    return re.sub("<[^>]*?(\\w+)>", r"{\1}", rule.rule.removeprefix(prefix))
+def _path(rule: Rule) -> str:
+    return re.sub("<[^>]*?(\\w+)>", r"{\1}", rule.rule.removeprefix(API_PREFIX))
 
 
 def _tag(rule: Rule) -> str:

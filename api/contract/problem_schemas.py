@@ -10,7 +10,9 @@ class InputErrorSchema(RepresentationSchema):
     """One invalid value. Exactly one of `pointer`, `parameter` and `header` locates it."""
 
     pointer = fields.String(metadata={"description": "JSON Pointer into the body (RFC 6901)."})
-    parameter = fields.String(metadata={"description": "Name of a query parameter."})
+    parameter = fields.String(
+        metadata={"description": "Name of a parameter, in the query string or in the path."}
+    )
     header = fields.String(metadata={"description": "Name of a request header."})
     code = fields.String(
         required=True,

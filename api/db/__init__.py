@@ -3,10 +3,9 @@
 from api.db.extension import Base, Id, db, migrate
 from api.db.transactions import (
     FOR_NO_KEY_UPDATE,
-    database_name,
+    dialect_name,
     insert_if_absent,
     insert_or_update,
-    insert_row,
 )
 from api.db.types import TSVector, UTCDateTime, utc_now
 
@@ -16,11 +15,10 @@ __all__ = [
     "Id",
     "TSVector",
     "UTCDateTime",
-    "database_name",
     "db",
+    "dialect_name",
     "insert_if_absent",
     "insert_or_update",
-    "insert_row",
     "migrate",
     "utc_now",
 ]

@@ -1,7 +1,4 @@
-"""Executes statements with the database driver, without SQLAlchemy's Session and Connection.
-
-The token check, the SQL-JSON renderer and the writing of posts use it.
-"""
+"""Executes statements with the database driver, without SQLAlchemy's Session and Connection."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache

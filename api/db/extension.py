@@ -64,9 +64,6 @@ if TYPE_CHECKING:
         engines: ClassVar[Mapping[str | None, Engine]]
         metadata: ClassVar[MetaData]
         init_app: ClassVar[Any]
-        select: ClassVar[Any]
-        delete: ClassVar[Any]
-        func: ClassVar[Any]
 
         @staticmethod
         def get_or_404(entity: type[Entity], ident: Any, **kwargs: Any) -> Entity: ...

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.db.extension import db, migrate
-from api.db.transactions import is_mistake
+from api.db.transactions import is_programming_error
 
 
 def revision_scripts() -> ScriptDirectory:
@@ -24,7 +24,7 @@ def current_revision() -> str | None:
     try:
         revisions = db.session.scalars(text("SELECT version_num FROM alembic_version")).all()
     except DBAPIError as error:
-        if is_mistake(error):  # There is no such table.
+        if is_programming_error(error):  # There is no such table.
             return None
         raise
     is_current = bool(revisions) and _older_revisions().isdisjoint(revisions)

@@ -7,6 +7,9 @@ from sqlalchemy import DateTime, Dialect, String
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+# The largest value of a BIGINT column.
+LARGEST_ID = 2**63 - 1
+
 
 class UTCDateTime(TypeDecorator[datetime]):
     """A datetime in UTC. SQLite stores no time zone; PostgreSQL returns the connection's time zone."""

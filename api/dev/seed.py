@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import func, insert, select, text
 
-from api.db import Base, database_name, db
+from api.db import Base, db, dialect_name
 from api.dev.fake_data import FakeData, Row
 from api.models import Entity, Follow, Like, Post, User
 from api.posts.entities import entities_in
@@ -67,7 +67,7 @@ def seed(
 
 def analyze() -> None:
     """Update the statistics of the query planner; call it after the commit."""
-    if database_name() == "sqlite":
+    if dialect_name() == "sqlite":
         db.session.execute(text("ANALYZE"))
         db.session.commit()
     else:
@@ -129,7 +129,7 @@ def _bulk_inserts() -> Iterator[None]:
 def _reserve_ids(model: type[Base], count: int) -> range:
     """Return the next ids of a table; rows that are inserted later get higher ones."""
     table = model.__tablename__
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         sequence = func.pg_get_serial_sequence(table, "id")
         first = db.session.scalars(select(func.nextval(sequence))).one()
         db.session.execute(select(func.setval(sequence, first + count)))

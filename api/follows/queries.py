@@ -6,12 +6,12 @@ from typing import Any, cast
 from sqlalchemy import CTE, ColumnElement, ScalarSelect, Select, and_, func, or_, select, tuple_
 from sqlalchemy.orm import aliased
 
-from api.db import database_name
+from api.db import dialect_name
+from api.db.types import LARGEST_ID
 from api.models import Follow, Post, User
 from api.rendering import query
 from api.rendering.pagination import ordered
 from api.users.queries import user_id_named
-from api.web.converters import LARGEST_ID
 
 # The number of posts that a feed scans before it looks up those of each author.
 SCANNED = 1_000
@@ -72,7 +72,7 @@ def feed_of(user_id: int, near: int, limit: int, *, upwards: bool) -> Select[Pos
 
     def unread(author_id: ColumnElement[int], last_id: Any) -> ColumnElement[bool]:
         """Whether a post is by an author, beyond the cursor, and not beyond another post."""
-        if database_name() == "sqlite":  # SQLite would use only the first column of a pair.
+        if dialect_name() == "sqlite":  # SQLite would use only the first column of a pair.
             return and_(theirs.user_id == author_id, between(theirs.id, near, last_id))
         # Row values, so that PostgreSQL uses both columns of the index.
         pair = tuple_(theirs.user_id, theirs.id)

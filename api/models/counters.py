@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from api.db import database_name, db
+from api.db import db, dialect_name
 from api.models import Follow, Like, Post, User
 
 Reply = aliased(Post)
@@ -21,7 +21,7 @@ def wrong_counters(*, repair: bool) -> dict[str, int]:
 
     Repairing locks the tables against other writers. The caller commits.
     """
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         db.session.execute(text("SET LOCAL statement_timeout = 0"))
         if repair:
             db.session.execute(text("LOCK TABLE users, posts, follows, likes IN SHARE ROW EXCLUSIVE MODE"))

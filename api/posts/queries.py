@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Select, cast, column, literal, or_, select
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import aliased
 
-from api.db import database_name
+from api.db import dialect_name
 from api.db.driver import CUSTOM_PLAN
 from api.db.folding import folded
 from api.db.search_text import Term, tag_of, terms_of
@@ -70,7 +70,7 @@ def posts_matching(
         key = Hashtag.post_id
     if mentions is not None:
         key = Mention.post_id
-    if q is not None and database_name() == "sqlite":
+    if q is not None and dialect_name() == "sqlite":
         key = search_index.c.rowid
     matching = _posts_matching(
         author=None if author is None else folded(author),
@@ -94,7 +94,7 @@ def _posts_matching(
     if mentions is not None:
         statement = statement.join(Mention, _unindexed_post_id(Mention) == Post.id)
         statement = statement.where(Mention.user_id == user_id_named(mentions), ~Mention.is_repeat)
-    if search is not None and database_name() == "postgresql":
+    if search is not None and dialect_name() == "postgresql":
         statement = statement.where(Post.words.op("@@")(cast(search, TSQUERY)))
         # Plan with actual values: selectivity differs widely between search words. PostgreSQL has statistics
         # of common words only, and none of phrases. With `author` few posts remain, so no scan is needed.
@@ -112,7 +112,7 @@ def _unindexed_post_id(entity: type[Entity]) -> ColumnElement[int]:
 
 def _search_expression(terms: Sequence[Term]) -> str:
     """Return the terms in the search syntax of the database; without terms, one that matches nothing."""
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         return " & ".join(f"({' <-> '.join(term.words)}{':*' * term.is_prefix})" for term in terms)
     return " AND ".join(f'"{" ".join(term.words)}"{"*" * term.is_prefix}' for term in terms) or '""'
 

@@ -23,8 +23,7 @@ from api.rendering import (
     Page,
     PageQuery,
     Row,
-    all_rows,
-    compose,
+    Rows,
     get_or_404,
     page_of,
     paginate,
@@ -149,12 +148,15 @@ def get_thread(post_id: int) -> Composite:
     Returns the post, the posts that it descends from (the 40 nearest, oldest first), and the first page of
     its replies. Public; a token is needed only for `expand=viewer`.
     """
-    return compose(
-        ancestors=all_rows(ancestors_of(post_id)),
-        post=get_or_404(Post, post_id),
-        replies=paginate(
-            replies_to(post_id), FIRST_PAGE, key=Post.id, ascending=True, endpoint="posts.list_replies"
-        ),
+    replies = replies_to(post_id)
+    return Composite(
+        {
+            "ancestors": Rows(ancestors_of(post_id)),
+            "post": get_or_404(Post, post_id),
+            "replies": paginate(
+                replies, FIRST_PAGE, key=Post.id, ascending=True, endpoint="posts.list_replies"
+            ),
+        }
     )
 
 

@@ -5,6 +5,7 @@ from marshmallow_sqlalchemy import auto_field
 from marshmallow_sqlalchemy.schema import SQLAlchemyAutoField
 from sqlalchemy import exists
 
+from api.db.types import LARGEST_ID
 from api.models import Entity, Like, Post
 from api.rendering import PageQuery, page_of
 from api.schemas import (
@@ -19,7 +20,6 @@ from api.schemas import (
     ViewerFlag,
 )
 from api.users.schemas import AuthorSchema
-from api.web.converters import LARGEST_ID
 
 BODY = {
     "description": "The text: 1 to 140 code points after NFC normalization, at least one of them visible. "

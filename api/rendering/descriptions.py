@@ -83,13 +83,3 @@ def get_or_404(model: type[Any], row_id: int) -> Row:
 def first_or_404(query: Query[Any]) -> Row:
     """Describe the first row of a query; the response is 404 if there is none."""
     return Row(query)
-
-
-def all_rows(query: Query[Any]) -> Rows:
-    """Describe all rows of a query."""
-    return Rows(query)
-
-
-def compose(**members: object) -> Composite:
-    """Describe an object whose members are separate descriptions."""
-    return Composite(members)

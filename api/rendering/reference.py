@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from marshmallow import Schema, fields
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import Load
 
 from api.db import db
 from api.rendering.descriptions import Query
@@ -28,7 +28,7 @@ class ReferenceRenderer:
             statement = seek(
                 statement, window.key, upwards=window.upwards, anchor=window.anchor, rows=window.rows
             ).add_columns(window.key)
-        statement = statement.options(*eager_loads(schema, model))
+        statement = statement.options(*eager_loads(schema, model, Load(model)))
         with DumpContext(context):
             return [self._item(schema, *row) for row in db.session.execute(statement)]
 
@@ -40,16 +40,19 @@ class ReferenceRenderer:
         """Accept every schema."""
 
 
-def eager_loads(schema: Schema, model: type[Any], parent: Any = None) -> Iterator[Any]:
-    """Yield the options that load a schema's nested objects together with the rows of its model."""
+def eager_loads(schema: Schema, model: type[Any], parent: Load) -> Iterator[Load]:
+    """Yield the options that load a schema's nested objects together with the rows of its model.
+
+    `parent` is the option that loads these rows.
+    """
     for name, field in schema.dump_fields.items():
         path = (field.attribute or name).split(".")
         nested: Any = field.inner if isinstance(field, fields.List) else field
         if isinstance(field, Expandable) or not (isinstance(nested, fields.Nested) or len(path) > 1):
             continue
         relationship = getattr(model, path[0])
-        strategy = selectinload if isinstance(field, fields.List) else joinedload
-        load = getattr(parent, strategy.__name__)(relationship) if parent else strategy(relationship)
+        eagerly = parent.selectinload if isinstance(field, fields.List) else parent.joinedload
+        load = eagerly(relationship)
         yield load
         if isinstance(nested, fields.Nested):
             yield from eager_loads(nested.schema, relationship.property.mapper.class_, load)

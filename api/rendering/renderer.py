@@ -1,7 +1,6 @@
 """Descriptions to JSON: the interface of a renderer, and the code that both renderers share."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
 import orjson
@@ -26,13 +25,12 @@ class Item(NamedTuple):
     key: int | str | None = None
 
 
-@dataclass(frozen=True)
-class Representation:
+class Representation(NamedTuple):
     """The JSON of a response, the value of its member `etag`, and the cursors of neighbouring pages."""
 
     json: bytes
     etag: str | None = None
-    cursors: Mapping[str, str | None] = field(default_factory=dict)
+    cursors: Mapping[str, str | None] = {}
 
 
 class Renderer(Protocol):

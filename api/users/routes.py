@@ -23,7 +23,7 @@ from api.mail.tokens import revoke_tokens
 from api.models import User
 from api.rate_limiting import rate_limited
 from api.rendering import Page, Row, first_or_404, page_of, paginate
-from api.users.accounts import end_sessions, lock_rows_around, register
+from api.users.accounts import end_sessions, lock_rows_changed_by_deletion, register
 from api.users.queries import all_users, user_named, users_with_prefix
 from api.users.schemas import (
     AccountDeleteSchema,
@@ -54,8 +54,10 @@ def create_user(fields: dict[str, Any]) -> tuple[User, dict[str, str]]:
     case, the response is 409 and its `errors` name the member. A token for
     `POST /email-verifications/redeem` is sent to the address; using it is optional.
     """
-    db.session.commit()  # No transaction is open while the password is hashed.
-    user = register(fields)
+    # No transaction is open while the password is hashed. The lock of `@idempotent` ends here too; it only
+    # saves work.
+    db.session.commit()
+    user = register(**fields)
     return user, {"Location": url_for(".get_user", username=user.username)}
 
 
@@ -138,7 +140,7 @@ def delete_account(fields: dict[str, str]) -> None:
     Permanently, with all your posts, likes, follows and sessions.
     """
     ensure_password(fields["password"], "password")
-    lock_rows_around(current_user_id())
+    lock_rows_changed_by_deletion(current_user_id())
     user = locked_user()
     ensure_unchanged(user, account_schema)
     db.session.delete(user)

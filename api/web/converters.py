@@ -4,8 +4,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter
 
 from api.db.folding import folded
-
-LARGEST_ID = 2**63 - 1
+from api.db.types import LARGEST_ID
 
 
 class IdConverter(BaseConverter):

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, current_app, make_response
 
+from api.config import API_PREFIX
 from api.web.problems import Problem
 from api.web.wrappers import current_request
 
@@ -21,10 +22,12 @@ EXPOSED_HEADERS = (
     "ETag, Link, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Idempotency-Replayed"
 )
 DAY_SECONDS = 86_400
+# Browsers send the cookie with the refresh token to these URLs.
+COOKIE_PATH = f"{API_PREFIX}/tokens/"
 
 
-def init_app(app: Flask, cookie_path: str) -> None:
-    """Allow requests from the origins in `CORS_ORIGINS`, with the token cookie below `cookie_path` only."""
+def init_app(app: Flask) -> None:
+    """Allow requests from the origins in `CORS_ORIGINS`, with the token cookie only where it is sent."""
     if not app.config["CORS_ORIGINS"]:
         return
 
@@ -47,7 +50,7 @@ def init_app(app: Flask, cookie_path: str) -> None:
         if _is_allowed(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
-            if f"{request.path}/".startswith(f"{cookie_path}/"):
+            if f"{request.path}/".startswith(COOKIE_PATH):
                 response.headers["Access-Control-Allow-Credentials"] = "true"
         return response
 

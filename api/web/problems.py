@@ -13,7 +13,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from api.db import db
-from api.db.transactions import is_mistake
+from api.db.transactions import is_programming_error
 from api.metrics import begin_at_zero, count
 from api.web.problem_types import PROBLEM_TYPES, ProblemType
 from api.web.wrappers import current_request
@@ -143,7 +143,7 @@ def taken_member(error: IntegrityError) -> str | None:
 
 def _database_error(error: Exception) -> Response:
     """Return 503, or 500 if a retry would fail too."""
-    if is_mistake(error):
+    if is_programming_error(error):
         return _unexpected(error)
     current_app.logger.warning("Database unavailable: %r", error)
     return unavailable().response()

@@ -9,7 +9,7 @@ from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 from marshmallow import fields, validate
 
-from api.app import API_PREFIX
+from api.config import API_PREFIX
 from api.contract.deprecation import Deprecation, deprecated
 from api.contract.endpoint import accepts, returns
 from api.contract.openapi import document
@@ -117,7 +117,7 @@ def test_responses_announce_what_will_be_removed(
 
 
 def test_the_contract_marks_what_will_be_removed(app: Flask) -> None:
-    contract = document(app, API_PREFIX)
+    contract = document(app)
 
     operations, schemas = contract["paths"]["/notes"], contract["components"]["schemas"]
     flags = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from flask import Flask
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, delete, select, text
 
 from api.db import db, utc_now
 from api.db.search_text import words_of
@@ -104,7 +104,7 @@ def counters_are_right(app: Flask) -> bool:
 def delete_users(app: Flask) -> None:
     """Delete all users, and with them everything else."""
     with app.app_context():
-        db.session.execute(db.delete(User))
+        db.session.execute(delete(User))
         db.session.commit()
 
 

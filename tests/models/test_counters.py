@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from api.db import db
 from api.models import Follow, Like, Post, User
@@ -114,7 +114,7 @@ class TestCheck:
 def rows_of(app: Flask, model: Any) -> list[Any]:
     """Return the ids of a table, in order."""
     with app.app_context():
-        return list(db.session.execute(db.select(model.id).order_by(model.id)).all())
+        return list(db.session.execute(select(model.id).order_by(model.id)).all())
 
 
 class TestCounters:

@@ -14,12 +14,13 @@ import orjson
 from flask import Blueprint, Flask, Response, abort, render_template
 from markupsafe import Markup, escape
 
+from api.config import API_PREFIX
 from api.contract.openapi import as_yaml, document, problem_example
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 from api.web.problems import public_url
 from api.web.wrappers import current_request
 
-ASSETS = {path.name: path for path in Path(__file__).with_name("assets").iterdir()}
+ASSETS = {path.name: path.read_bytes() for path in Path(__file__).with_name("assets").iterdir()}
 # RapiDoc writes the colors of its theme into a style element.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -27,13 +28,13 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def init_app(app: Flask, prefix: str) -> None:
-    """Serve the OpenAPI document of the routes below a prefix."""
+def init_app(app: Flask) -> None:
+    """Serve the OpenAPI document, and the pages."""
     docs = Blueprint("docs", __name__, template_folder=".")
 
     @cache
     def contract() -> dict[str, bytes]:
-        generated = document(app, prefix, app.config["PUBLIC_URL"])
+        generated = document(app, app.config["PUBLIC_URL"])
         return {"json": orjson.dumps(generated), "yaml": as_yaml(generated).encode()}
 
     def served(form: str) -> bytes:
@@ -43,7 +44,9 @@ def init_app(app: Flask, prefix: str) -> None:
         """
         before = {"json": '"servers":[{"url":"', "yaml": "\nservers:\n- url: "}[form]
         root = current_request().root_path
-        return contract()[form].replace(f"{before}{prefix}".encode(), f"{before}{root}{prefix}".encode())
+        return contract()[form].replace(
+            f"{before}{API_PREFIX}".encode(), f"{before}{root}{API_PREFIX}".encode()
+        )
 
     @docs.get("/openapi.json")
     def openapi_json() -> Response:
@@ -77,7 +80,7 @@ def init_app(app: Flask, prefix: str) -> None:
     @docs.get(f"/docs/<any({','.join(repr(name) for name in ASSETS)}):name>")
     def docs_asset(name: str) -> Response:
         content_type = f"{guess_type(name)[0]}; charset=utf-8"
-        response = Response(_content_of(ASSETS[name]), content_type=content_type)
+        response = Response(ASSETS[name], content_type=content_type)
         response.cache_control.max_age = 86_400
         return _cacheable(response)
 
@@ -109,11 +112,6 @@ def _cacheable(response: Response) -> Response:
     if response.status_code == HTTPStatus.PRECONDITION_FAILED:
         abort(response.status_code)
     return response
-
-
-@cache
-def _content_of(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 @lru_cache(maxsize=64)

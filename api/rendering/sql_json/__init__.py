@@ -14,7 +14,7 @@ from marshmallow import Schema
 from sqlalchemy import BigInteger, String, bindparam, event
 from sqlalchemy.types import TypeEngine
 
-from api.db import UTCDateTime, database_name, db
+from api.db import UTCDateTime, db, dialect_name
 from api.db.driver import DriverStatement
 from api.rendering.descriptions import Query
 from api.rendering.pagination import Key, Window, seek
@@ -31,7 +31,7 @@ class SQLJSONRenderer:
     """Reads rows as JSON that the database writes."""
 
     def __init__(self) -> None:
-        if database_name() == "sqlite":
+        if dialect_name() == "sqlite":
             event.listen(db.engine, "connect", _register_digest)
         self._compiled = lru_cache(1_000)(CompiledQuery)
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from api.db import database_name
+from api.db import dialect_name
 from api.schemas import Context, ETag, Expandable, UTCDateTimeField, ViewerFlag
 from api.schemas.fields import DIGEST_LENGTH, etag_fields
 
@@ -131,7 +131,7 @@ def _object(members: Members) -> ColumnElement[str]:
     Uses `json_object` on SQLite, which takes two thirds of the time of `format` there, and `format` on
     PostgreSQL, whose JSON functions add spaces.
     """
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         template, values = _template(members)
         return func.format(_constant(template), *values, type_=String) if values else _constant(template)
     arguments: list[ColumnElement[Any]] = []
@@ -157,7 +157,7 @@ def _template(members: Members) -> tuple[str, list[ColumnElement[Any]]]:
 
 def _array_of(row: ColumnElement[str]) -> ColumnElement[str]:
     """Return the aggregate of a JSON array of objects."""
-    if database_name() == "sqlite":
+    if dialect_name() == "sqlite":
         return func.json_group_array(row, type_=String)
     return func.concat(_constant("["), func.string_agg(row, _constant(",")), _constant("]"), type_=String)
 
@@ -167,12 +167,12 @@ def _octets(json: ColumnElement[str]) -> ColumnElement[Any]:
 
     psycopg receives bytes as hexadecimal digits.
     """
-    return cast(json, LargeBinary) if database_name() == "sqlite" else json
+    return cast(json, LargeBinary) if dialect_name() == "sqlite" else json
 
 
 def _json(value: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the expression of a member of an object: JSON or, on SQLite, a number or a text as it is."""
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         json = value if isinstance(value.type, Integer) else func.to_json(value)
         # `format` accepts all types: only a value that may be null has to become text.
         return func.coalesce(json.cast(String), _constant("null")) if _is_nullable(value) else json
@@ -188,7 +188,7 @@ def _is_nullable(value: object) -> bool:
 
 def _text(value: ColumnElement[datetime]) -> ColumnElement[str]:
     """Return the expression of a datetime in the format of `UTCDateTimeField`."""
-    if database_name() == "postgresql":
+    if dialect_name() == "postgresql":
         utc = func.timezone(_constant("UTC"), value)
         return func.to_char(utc, _constant('YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), type_=String)
     milliseconds = func.substr(value, literal_column("1"), literal_column("23"))
@@ -197,7 +197,7 @@ def _text(value: ColumnElement[datetime]) -> ColumnElement[str]:
 
 def _digest(value: ColumnElement[str]) -> ColumnElement[str]:
     """Return the expression of `api.schemas.fields.digest` for a text."""
-    if database_name() == "sqlite":
+    if dialect_name() == "sqlite":
         return func.digest(value, type_=String)  # Registered by the renderer.
     sha256 = func.encode(func.sha256(func.convert_to(value, _constant("UTF8"))), _constant("hex"))
     return func.substr(sha256, literal_column("1"), literal_column(str(DIGEST_LENGTH)), type_=String)
