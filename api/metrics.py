@@ -197,7 +197,7 @@ class Metrics:
         """Return a context in which a request waits."""
         return self._waiting.labels(lane).track_inprogress()
 
-    def report_replica(self, server: str, is_left_out: bool) -> None:
+    def report_replica(self, server: str, *, is_left_out: bool) -> None:
         """Record whether a replica is left out."""
         self._replicas_left_out.labels(server).set(is_left_out)
 

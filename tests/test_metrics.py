@@ -385,7 +385,7 @@ class TestDeployment:
     @pytest.fixture
     def samples(self, app: Flask, client: ContractClient, ann: Account) -> Samples:
         """The samples of a scrape: there were an error and a replica of the database, and an email waits."""
-        app.extensions["metrics"].report_replica("replica-1", False)
+        app.extensions["metrics"].report_replica("replica-1", is_left_out=False)
         client.post("/users", json=registration(username=ann.username))
         request_reset(client)
         with ThreadPoolExecutor(1) as threads:

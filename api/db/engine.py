@@ -48,12 +48,12 @@ def init_app(app: Flask) -> None:
         replicas = {name: engine for name, engine in db.engines.items() if name}
         for engine in replicas.values():
             postgresql.listen(engine, timeout, is_replica=True)
-        if metrics := app.extensions.get("metrics"):
+        metrics = app.extensions.get("metrics")
+        if metrics:
             for name, engine in db.engines.items():
                 metrics.listen(engine, name or "primary")
         if replicas:
-            report = metrics.report_replica if metrics else None
-            app.extensions["replicas"] = Replicas(db.engine, replicas, app.logger, report)
+            app.extensions["replicas"] = Replicas(db.engine, replicas, app.logger, metrics)
 
 
 def is_read_only() -> bool:

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import psycopg
-from flask import g, has_request_context
+from flask import has_request_context
 from sqlalchemy import BigInteger, Connection, Engine, event, literal_column, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from api.db.postgresql import OPENED_AT
 from api.db.transactions import is_rolled_back, reason_of
+from api.metrics import Metrics
 
 INTERVAL_SECONDS = 0.5
 # A replica that lags by more is left out.
@@ -145,21 +146,14 @@ class Replica:
 
 
 class Replicas:
-    """The replicas of an application, in the order of the setting.
-
-    `report_to_metrics` is called with the name of a replica, and whether it is left out.
-    """
+    """The replicas of an application, in the order of the setting."""
 
     def __init__(
-        self,
-        primary: Engine,
-        engines: Mapping[str, Engine],
-        logger: Logger,
-        report_to_metrics: Callable[[str, bool], None] | None,
+        self, primary: Engine, engines: Mapping[str, Engine], logger: Logger, metrics: Metrics | None
     ) -> None:
         self._primary = primary
         self._logger = logger
-        self._report_to_metrics = report_to_metrics
+        self._metrics = metrics
         self._replicas = [Replica(name, engine, self._report) for name, engine in engines.items()]
         self._clock: float | None = None
         self._lock = Lock()
@@ -168,20 +162,16 @@ class Replicas:
     def __iter__(self) -> Iterator[Replica]:
         return iter(self._replicas)
 
-    def choose(self, last_write: float, caller: object) -> None:
-        """Choose the replica from which the current request reads, if one shows the caller's last write.
+    def choose(self, last_write: float, caller: object, other_than: Replica | None) -> Replica | None:
+        """Return a replica that shows the caller's last write, if there is one.
 
-        A caller, known by session or address, is led to the same replica while that can be used. A request
-        that is retried because its replica failed may be led to another one (`leave_replica`).
+        A caller, known by session or address, gets the same replica while that can be used.
         """
         self.start()
-        if "replica" not in g:
-            first = crc32(str(caller).encode()) % len(self._replicas)
-            in_order = self._replicas[first:] + self._replicas[:first]
-            usable = (
-                one for one in in_order if one.serves(last_write) and one is not g.get("failed_replica")
-            )
-            g.replica = next(usable, None)
+        first = crc32(str(caller).encode()) % len(self._replicas)
+        in_order = self._replicas[first:] + self._replicas[:first]
+        usable = (each for each in in_order if each.serves(last_write) and each is not other_than)
+        return next(usable, None)
 
     def start(self) -> None:
         """Start the threads, if this is the first read of the process.
@@ -219,8 +209,8 @@ class Replicas:
             sleep(INTERVAL_SECONDS)
 
     def _report(self, name: str, reason: str | None) -> None:
-        if self._report_to_metrics:
-            self._report_to_metrics(name, reason is not None)
+        if self._metrics:
+            self._metrics.report_replica(name, is_left_out=reason is not None)
         if reason is None:
             self._logger.warning("%s is used.", name)
         else:

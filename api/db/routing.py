@@ -32,8 +32,9 @@ def choose_replica(last_write: float, caller: object) -> None:
 
     The caller's last write has a position (`api.db.replicas`); `caller` is their session or address.
     """
-    if replicas := current_app.extensions.get("replicas"):
-        replicas.choose(last_write, caller)
+    replicas = current_app.extensions.get("replicas")
+    if replicas and "replica" not in g:
+        g.replica = replicas.choose(last_write, caller, other_than=g.get("failed_replica"))
 
 
 def leave_replica(error: DBAPIError) -> bool:

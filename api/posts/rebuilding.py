@@ -39,12 +39,13 @@ def rebuild_posts() -> Rebuilt:
     """
     last_id: int = db.session.scalars(select(func.coalesce(func.max(Post.id), 0))).one()
     db.session.commit()
-    total = Rebuilt(0, 0, 0)
+    after, total = 0, Rebuilt(0, 0, 0)
     with click.progressbar(length=last_id, label="posts") as bar:
-        while bar.pos < last_id:
-            after, rebuilt = _rebuild_batch(bar.pos, last_id)
+        while after < last_id:
+            before = after
+            after, rebuilt = _rebuild_batch(before, last_id)
             total = Rebuilt(*map(sum, zip(total, rebuilt, strict=True)))
-            bar.update(after - bar.pos)
+            bar.update(after - before)
             yield_to_writers()
     return total
 
