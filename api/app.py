@@ -6,7 +6,7 @@ the reverse order.
 
 from flask import Flask
 
-from api import cli, metrics, rendering
+from api import cli, metrics
 from api.auth import authentication
 from api.config import API_PREFIX, Config
 from api.contract import docs
@@ -18,6 +18,7 @@ from api.mail import sending
 from api.password_resets.routes import password_resets
 from api.posts.routes import posts
 from api.rate_limiting import hooks
+from api.rendering import renderer
 from api.tokens.routes import tokens
 from api.users.routes import users
 from api.web import access_log, cors, health, json_body, monitoring, problems, proxies
@@ -57,6 +58,6 @@ def create_app(config: Config | None = None) -> Flask:
     cli.init_app(app)
 
     transactions.init_app(app)
-    rendering.init_app(app)
+    renderer.init_app(app)
     proxies.init_app(app)
     return app

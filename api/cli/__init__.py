@@ -10,7 +10,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from sqlalchemy.exc import DBAPIError
 
-from api.auth import passwords
+from api.auth.authentication import passwords
 from api.cli.backups import backup, restore
 from api.cli.checks import check as check_deployment
 from api.cli.database import on_migrated_database

@@ -21,8 +21,11 @@ from marshmallow import ValidationError, validate
 
 from api.contract.deprecation import deprecation_headers
 from api.db.routing import choose_replica
-from api.rendering import Representation, expandable_parts, represent
-from api.schemas import BaseSchema, Context, QuerySchema, Text, invalid
+from api.rendering.renderer import Representation, expandable_parts, represent
+from api.schemas.base import BaseSchema, QuerySchema
+from api.schemas.context import Context
+from api.schemas.fields import Text
+from api.schemas.messages import invalid
 from api.web.conditional import is_fresh, response_etag
 from api.web.json_body import json_object
 from api.web.operation import Operation, View, operation_of
@@ -84,9 +87,9 @@ def returns(
 ) -> Callable[[View], View]:
     """Respond with the view's result, serialized by a schema (200); without a schema, with 204.
 
-    A view returns a description (`api.rendering`), an object that it created or changed, or a tuple of one of
-    these and a dictionary of headers. A 201 response needs the header `Location`. For the contract, `headers`
-    names other headers, and `links` the operations that use the response.
+    A view returns a description (`api.rendering.descriptions`), an object that it created or changed, or a
+    tuple of one of these and a dictionary of headers. A 201 response needs the header `Location`. For the
+    contract, `headers` names other headers, and `links` the operations that use the response.
     """
     status = status or (200 if schema else 204)
 

@@ -19,7 +19,7 @@ from api.contract.code_samples import code_samples
 from api.contract.deprecation import has_deprecations
 from api.contract.idempotency import KEY
 from api.contract.problem_schemas import ProblemSchema
-from api.rendering import PageQuery
+from api.rendering.pagination import PageQuery
 from api.web.conditional import CONDITION
 from api.web.operation import Operation, View, operation_of
 from api.web.problem_types import PROBLEM_TYPES, ProblemType, phrase

@@ -2,7 +2,7 @@
 
 from marshmallow import fields
 
-from api.schemas import RepresentationSchema
+from api.schemas.base import RepresentationSchema
 from api.web.problem_types import INPUT_ERRORS, PROBLEM_TYPES
 
 

@@ -2,14 +2,15 @@
 
 from flask import Blueprint
 
-from api.auth import locked_user, token_required
+from api.auth.authentication import token_required
+from api.auth.authorization import locked_user
 from api.contract.endpoint import accepts, fails, returns
 from api.db import db, utc_now
 from api.email_verifications.schemas import EmailVerificationRedeemSchema
 from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_VERIFICATION
 from api.mail.tokens import redeem_token
-from api.rate_limiting import rate_limited
+from api.rate_limiting.policies import rate_limited
 
 email_verifications = Blueprint("email_verifications", __name__)
 

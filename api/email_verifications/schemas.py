@@ -1,7 +1,7 @@
 """The request that verifies an email address."""
 
 from api.mail.tokens import EmailTokenField
-from api.schemas import BaseSchema
+from api.schemas.base import BaseSchema
 
 
 class EmailVerificationRedeemSchema(BaseSchema):

@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 from api.db import dialect_name
 from api.db.types import LARGEST_ID
 from api.models import Follow, Post, User
-from api.rendering import query
+from api.rendering.descriptions import query
 from api.rendering.pagination import ordered
 from api.users.queries import user_id_named
 

@@ -5,14 +5,14 @@ from typing import Any
 from flask import Blueprint
 from sqlalchemy import delete
 
-from api.auth import current_user_id, token_optional, token_required
+from api.auth.authentication import current_user_id, token_optional, token_required
 from api.contract.endpoint import accepts, fails, returns
 from api.db import db, insert_if_absent
 from api.db.types import LARGEST_ID
 from api.follows.queries import feed_of, follow_of, followed_by, followers_of, lock_pair
 from api.models import Follow, Post
 from api.posts.schemas import PostSchema
-from api.rendering import Page, PageQuery, Window, page_of, paginate
+from api.rendering.pagination import Page, PageQuery, Window, page_of, paginate
 from api.users.queries import user_named
 from api.users.schemas import UserSchema
 from api.web.problems import InputError, Problem

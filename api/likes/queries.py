@@ -3,7 +3,7 @@
 from sqlalchemy import Select, select
 
 from api.models import Like, Post, User
-from api.rendering import query
+from api.rendering.descriptions import query
 
 
 @query

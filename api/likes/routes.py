@@ -5,13 +5,14 @@ from typing import Any
 from flask import Blueprint
 from sqlalchemy import delete
 
-from api.auth import current_user_id, token_optional, token_required
+from api.auth.authentication import current_user_id, token_optional, token_required
 from api.contract.endpoint import accepts, fails, returns
 from api.db import FOR_NO_KEY_UPDATE, db, insert_if_absent
 from api.likes.queries import posts_liked_by, users_who_like
 from api.models import Like, Post
 from api.posts.schemas import PostSchema
-from api.rendering import Page, PageQuery, page_of, paginate, row_by_id
+from api.rendering.descriptions import row_by_id
+from api.rendering.pagination import Page, PageQuery, page_of, paginate
 from api.users.schemas import UserSchema
 
 likes = Blueprint("likes", __name__)

@@ -12,7 +12,7 @@ from api.db import db, utc_now
 from api.db.folding import folded
 from api.mail.kinds import EmailKind
 from api.models import EmailToken, User, WaitingEmail
-from api.schemas import TrimmedText
+from api.schemas.fields import TrimmedText
 from api.web.problems import member_problem
 
 TOKEN_LIFETIME = timedelta(minutes=30)

@@ -2,14 +2,15 @@
 
 from flask import Blueprint
 
-from api.auth import passwords
+from api.auth.authentication import passwords
 from api.contract.endpoint import accepts, fails, returns
 from api.db import db
 from api.mail.emails import send_email_to_account
 from api.mail.kinds import PASSWORD_RESET
 from api.mail.tokens import ensure_token, redeem_token
 from api.password_resets.schemas import PasswordResetCreateSchema, PasswordResetRedeemSchema
-from api.rate_limiting import rate_limited, reset_failures
+from api.rate_limiting.hooks import reset_failures
+from api.rate_limiting.policies import rate_limited
 from api.users.accounts import end_sessions
 from api.users.schemas import ensure_no_name
 

@@ -4,7 +4,7 @@ from marshmallow_sqlalchemy import auto_field
 
 from api.mail.tokens import EmailTokenField
 from api.models import User
-from api.schemas import BaseSchema
+from api.schemas.base import BaseSchema
 from api.users.schemas import TRIMMED, Email, NewPassword
 
 

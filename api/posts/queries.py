@@ -11,8 +11,7 @@ from api.db.driver import CUSTOM_PLAN
 from api.db.folding import folded
 from api.db.search_text import Term, tag_of, terms_of
 from api.models import Entity, Post
-from api.rendering import query
-from api.rendering.descriptions import Query
+from api.rendering.descriptions import Query, query
 from api.rendering.pagination import FEW_OR_MANY, Key
 from api.users.queries import user_id_named
 

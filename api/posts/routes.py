@@ -4,7 +4,8 @@ from typing import Any
 
 from flask import Blueprint, url_for
 
-from api.auth import current_user_id, ensure_author, token_optional, token_required
+from api.auth.authentication import current_user_id, token_optional, token_required
+from api.auth.authorization import ensure_author
 from api.contract.endpoint import accepts, fails, returns
 from api.contract.idempotency import idempotent
 from api.db import FOR_NO_KEY_UPDATE, db
@@ -18,18 +19,9 @@ from api.posts.queries import (
 )
 from api.posts.schemas import PostCreateSchema, PostQuery, PostSchema, PostThreadSchema, PostUpdateSchema
 from api.posts.writing import insert_post, replace_entities
-from api.rendering import (
-    Composite,
-    Page,
-    PageQuery,
-    Row,
-    Rows,
-    get_or_404,
-    page_of,
-    paginate,
-    row_by_id,
-)
-from api.schemas import invalid
+from api.rendering.descriptions import Composite, Row, Rows, get_or_404, row_by_id
+from api.rendering.pagination import Page, PageQuery, page_of, paginate
+from api.schemas.messages import invalid
 from api.users.queries import user_named
 from api.web.conditional import ensure_unchanged
 

@@ -7,18 +7,10 @@ from sqlalchemy import exists
 
 from api.db.types import LARGEST_ID
 from api.models import Entity, Like, Post
-from api.rendering import PageQuery, page_of
-from api.schemas import (
-    VIEWER_ID,
-    BaseSchema,
-    ETag,
-    Expandable,
-    MultilineText,
-    RepresentationSchema,
-    Text,
-    TrimmedText,
-    ViewerFlag,
-)
+from api.rendering.pagination import PageQuery, page_of
+from api.schemas.base import BaseSchema, RepresentationSchema
+from api.schemas.context import VIEWER_ID
+from api.schemas.fields import ETag, Expandable, MultilineText, Text, TrimmedText, ViewerFlag
 from api.users.schemas import AuthorSchema
 
 BODY = {

@@ -11,7 +11,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from api.auth.signing import signed, signed_values
 from api.rendering.descriptions import Query
-from api.schemas import BaseSchema, Integer, QuerySchema, RepresentationSchema, Text
+from api.schemas.base import BaseSchema, QuerySchema, RepresentationSchema
+from api.schemas.fields import Integer, Text
 from api.web.problems import Problem
 from api.web.wrappers import current_request
 

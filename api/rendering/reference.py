@@ -11,8 +11,8 @@ from api.db import db
 from api.rendering.descriptions import Query
 from api.rendering.pagination import Window, seek
 from api.rendering.renderer import Item
-from api.schemas import Context, Expandable
-from api.schemas.context import DumpContext
+from api.schemas.context import Context, DumpContext
+from api.schemas.fields import Expandable
 
 
 class ReferenceRenderer:

@@ -12,8 +12,8 @@ from api.config import RENDERERS
 from api.db import db
 from api.rendering.descriptions import Composite, Query, Row, Rows
 from api.rendering.pagination import Page, Window
-from api.schemas import Context, Expandable
-from api.schemas.context import DumpContext
+from api.schemas.context import Context, DumpContext
+from api.schemas.fields import Expandable
 from api.web.operation import operation_of
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, select
 
 from api.models import Session
-from api.rendering import query
+from api.rendering.descriptions import query
 
 
 @query

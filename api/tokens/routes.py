@@ -8,7 +8,7 @@ from flask import Blueprint, current_app, url_for
 from sqlalchemy import delete
 from werkzeug.http import dump_cookie
 
-from api.auth import (
+from api.auth.authentication import (
     ACCESS_TOKEN,
     current_session_id,
     current_user_id,
@@ -20,8 +20,8 @@ from api.auth.signing import signed, signed_values
 from api.contract.endpoint import accepts, fails, returns
 from api.db import FOR_NO_KEY_UPDATE, db, utc_now
 from api.models import Session
-from api.rate_limiting import rate_limited
-from api.rendering import Page, PageQuery, page_of, paginate
+from api.rate_limiting.policies import rate_limited
+from api.rendering.pagination import Page, PageQuery, page_of, paginate
 from api.tokens.queries import is_expired, session_of, sessions_of
 from api.tokens.schemas import SessionSchema, TokenPairSchema, TokenQuery, TokenRefreshSchema
 from api.web.cors import ensure_own_origin

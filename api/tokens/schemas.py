@@ -4,15 +4,9 @@ from marshmallow import fields, validate
 from marshmallow_sqlalchemy import auto_field
 
 from api.models import Session
-from api.schemas import (
-    VIEWER_SESSION_ID,
-    BaseSchema,
-    Integer,
-    QuerySchema,
-    RepresentationSchema,
-    Text,
-    ViewerFlag,
-)
+from api.schemas.base import BaseSchema, QuerySchema, RepresentationSchema
+from api.schemas.context import VIEWER_SESSION_ID
+from api.schemas.fields import Integer, Text, ViewerFlag
 
 
 class TokenPairSchema(RepresentationSchema):

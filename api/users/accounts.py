@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import delete
 
-from api.auth import passwords
+from api.auth.authentication import passwords
 from api.db import db
 from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_VERIFICATION

@@ -7,8 +7,7 @@ from sqlalchemy.orm import aliased
 
 from api.db.folding import folded
 from api.models import Entity, Follow, Like, Post, User
-from api.rendering import query
-from api.rendering.descriptions import Query
+from api.rendering.descriptions import Query, query
 
 
 def user_id_named(username: str) -> ScalarSelect[int]:

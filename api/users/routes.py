@@ -4,16 +4,14 @@ from typing import Any
 
 from flask import Blueprint, url_for
 
-from api.auth import (
+from api.auth.authentication import (
     current_session_id,
-    current_user,
     current_user_id,
-    ensure_password,
-    locked_user,
     passwords,
     token_optional,
     token_required,
 )
+from api.auth.authorization import current_user, ensure_password, locked_user
 from api.contract.endpoint import accepts, fails, returns
 from api.contract.idempotency import idempotent
 from api.db import db
@@ -21,8 +19,9 @@ from api.mail.emails import send_email
 from api.mail.kinds import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET
 from api.mail.tokens import revoke_tokens
 from api.models import User
-from api.rate_limiting import rate_limited
-from api.rendering import Page, Row, first_or_404, page_of, paginate
+from api.rate_limiting.policies import rate_limited
+from api.rendering.descriptions import Row, first_or_404
+from api.rendering.pagination import Page, page_of, paginate
 from api.users.accounts import end_sessions, lock_rows_changed_by_deletion, register
 from api.users.queries import all_users, user_named, users_with_prefix
 from api.users.schemas import (

@@ -9,24 +9,24 @@ from marshmallow import ValidationError, validate, validates, validates_schema
 from marshmallow_sqlalchemy import auto_field
 from sqlalchemy import exists
 
-from api.auth import current_user
+from api.auth.authorization import current_user
 from api.auth.passwords import LENGTH_MAXIMUM, LENGTH_MINIMUM, is_common
 from api.db.folding import folded
 from api.models import Follow, User
-from api.rendering import PageQuery
-from api.schemas import (
-    VIEWER_ID,
-    BaseSchema,
+from api.rendering.pagination import PageQuery
+from api.schemas.base import BaseSchema, RepresentationSchema
+from api.schemas.context import VIEWER_ID
+from api.schemas.fields import (
     ETag,
     Expandable,
     MultilineText,
-    RepresentationSchema,
     Text,
     TrimmedText,
     ViewerFlag,
-    invalid,
+    has_public_domain,
+    normalized_email,
 )
-from api.schemas.fields import has_public_domain, normalized_email
+from api.schemas.messages import invalid
 
 # Words that occur in URLs, that suggest a role in the service, or that mail servers use (RFC 2142).
 RESERVED_WORDS = """

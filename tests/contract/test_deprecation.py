@@ -13,7 +13,8 @@ from api.config import API_PREFIX
 from api.contract.deprecation import Deprecation, deprecated
 from api.contract.endpoint import accepts, returns
 from api.contract.openapi import document
-from api.schemas import BaseSchema, QuerySchema, RepresentationSchema, Text
+from api.schemas.base import BaseSchema, QuerySchema, RepresentationSchema
+from api.schemas.fields import Text
 
 FIRST = Deprecation(sunset=date(2027, 9, 1), since=date(2027, 3, 1))
 SECOND = Deprecation(sunset=date(2027, 12, 1), since=date(2027, 3, 1))

@@ -10,10 +10,12 @@ from sqlalchemy import Select, select
 
 from api.models import Entity, Like, Post
 from api.posts.schemas import PostSchema
-from api.rendering import query
+from api.rendering.descriptions import query
 from api.rendering.reference import ReferenceRenderer
 from api.rendering.sql_json import SQLJSONRenderer
-from api.schemas import BaseSchema, Context, ETag
+from api.schemas.base import BaseSchema
+from api.schemas.context import Context
+from api.schemas.fields import ETag
 from api.users.schemas import AuthorSchema
 from tests.support.databases import on_sqlite
 from tests.support.factories import Factory

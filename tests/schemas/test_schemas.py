@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError, fields, validate
 
 from api.app import create_app
-from api.schemas import BaseSchema, Integer, MultilineText, Text, UTCDateTimeField, invalid
-from api.schemas.fields import CONTROL_CHARACTER, VISIBLE
-from api.schemas.messages import Message
+from api.schemas.base import BaseSchema
+from api.schemas.fields import CONTROL_CHARACTER, VISIBLE, Integer, MultilineText, Text, UTCDateTimeField
+from api.schemas.messages import Message, invalid
 from api.web.operation import operation_of
 from tests.conftest import config_for
 

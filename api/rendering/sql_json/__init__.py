@@ -20,7 +20,7 @@ from api.rendering.descriptions import Query
 from api.rendering.pagination import Key, Window, seek
 from api.rendering.renderer import Item, expandable_parts
 from api.rendering.sql_json.compiler import CompiledSchema
-from api.schemas import Context
+from api.schemas.context import Context
 from api.schemas.fields import digest
 
 # Arguments of these types become bind parameters of a compiled query; all others are part of its SQL.

@@ -21,8 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from api.db import dialect_name
-from api.schemas import Context, ETag, Expandable, UTCDateTimeField, ViewerFlag
-from api.schemas.fields import DIGEST_LENGTH, etag_fields
+from api.schemas.context import Context
+from api.schemas.fields import DIGEST_LENGTH, ETag, Expandable, UTCDateTimeField, ViewerFlag, etag_fields
 
 # The fields that can be compiled. Subclasses may override validation, but not serialization.
 SUPPORTED = (fields.String, fields.Integer, fields.Boolean, UTCDateTimeField)
