@@ -74,6 +74,8 @@ def init_app(app: Flask) -> None:
         handler.setFormatter(JSONFormatter())
         service_log.addHandler(handler)
         service_log.setLevel(logging.INFO)
+        # No line says where it was logged. The search for that takes a third of the time of an access record.
+        logging._srcfile = None  # As the "Logging HOWTO" of Python describes.
     app.after_request(_log_response)
 
 
@@ -92,9 +94,7 @@ def _log_response(response: Response) -> Response:
         "trace_id": trace and trace["trace_id"],
         "parent_id": trace and trace["parent_id"],
     }
-    # As `access_log.info` does, but without the search for its caller, which takes a third of the time.
-    record = {"name": access_log.name, "levelno": logging.INFO, "levelname": "INFO", "msg": "response"}
-    access_log.handle(logging.makeLogRecord({**record, "members": members}))
+    access_log.info("response", extra={"members": members})
     return response
 
 
