@@ -50,7 +50,10 @@ def _store(kind: EmailKind, email: str, user_id: int | ScalarSelect[int]) -> Non
 
 
 def compose(waiting: WaitingEmail) -> Email | None:
-    """Return a waiting email, with a new token; None if it is not to be sent any more. Commits."""
+    """Return a waiting email, with a new token; None if it is not to be sent any more.
+
+    Commits if it returns one.
+    """
     kind = KINDS[waiting.kind]
     if utc_now() > waiting.created_at + kind.patience:
         current_app.logger.error("Email given up: %s, after %s", kind.name, kind.patience)

@@ -18,7 +18,8 @@ from api.models import WaitingEmail
 
 # Interval at which a process looks for emails to try again, and for those of a process that died.
 POLL_SECONDS = 5
-# The delay before the second attempt. It doubles with each attempt. It is longer than passing an email to the
+# The delay before the second attempt. It doubles with each attempt, up to a quarter of the kind's patience: a
+# later request for the same email does not change when it is due. It is longer than passing an email to the
 # server takes, so that no other process sends the email meanwhile.
 RETRY_DELAY = timedelta(seconds=30)
 RETRY_DELAY_MAXIMUM = timedelta(hours=1)
@@ -120,9 +121,9 @@ class Mailer:
         with self._app.app_context():
             waiting = db.session.scalar(due.with_for_update(skip_locked=True))
             if waiting:
-                delay = min(RETRY_DELAY * 2 ** min(waiting.attempts, 10), RETRY_DELAY_MAXIMUM)
+                delay = RETRY_DELAY * 2 ** min(waiting.attempts, 10)
+                waiting.due_at = now + min(delay, RETRY_DELAY_MAXIMUM, KINDS[waiting.kind].patience / 4)
                 waiting.attempts += 1
-                waiting.due_at = now + delay
             db.session.commit()
             return waiting
 

@@ -219,6 +219,17 @@ class TestRefusedForNow:
         assert max(delays) <= 3600
         assert timedelta(hours=47) < timedelta(seconds=sum(delays)) < timedelta(hours=49)
 
+    def test_is_tried_after_a_later_request_as_well(
+        self, app: Flask, client: ContractClient, ann: Account, mailbox: Mailbox
+    ) -> None:
+        mailbox.replies = ["450 greylisted"] * 8
+        for _ in range(8):
+            request_reset(client)
+            assert mailbox.received() == []
+            let_pass(app, timedelta(seconds=delay(app)))
+
+        assert mailbox.subjects("ann@example.com") == [SUBJECT]
+
     def test_delays_no_other_email(
         self, client: ContractClient, make: Factory, ann: Account, mailbox: Mailbox
     ) -> None:
