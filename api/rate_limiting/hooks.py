@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 from flask import Flask, Response, current_app
 
 from api.auth.authentication import access_claims, account_with_login, basic, folded_login
+from api.db.transactions import retry_rolled_back
 from api.metrics import begin_at_zero, count
 from api.models import User
 from api.rate_limiting.limiter import Limiter
@@ -165,7 +166,7 @@ def _account_named(name: str) -> str:
     Both are counted alike, so that the response does not reveal whether an account exists.
     """
     login = folded_login(name)
-    user_id, *_ = account_with_login(login)
+    user_id, *_ = retry_rolled_back(account_with_login)(login)  # A hook is not retried as a view is.
     return sha256(login.encode()).hexdigest() if user_id is None else _account_key(user_id)
 
 

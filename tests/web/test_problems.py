@@ -225,6 +225,15 @@ class TestDatabase:
         assert_problem(response, 503, "unavailable")
         assert response.headers["Retry-After"]
 
+    def test_that_closes_all_connections_is_asked_again_for_a_sign_in(self, new_migrated_app: NewApp) -> None:
+        app = new_migrated_app("postgresql")
+        ann = Factory(app).user("ann")
+
+        with during_request(app, partial(end_connections, app), "checkout"):
+            response = ContractClient(app).post("/tokens", auth=("ann", ann.password))
+
+        assert response.status_code == 200
+
     @pytest.mark.parametrize(
         ("method", "json", "status", "when"),
         [
