@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import lru_cache
@@ -35,7 +35,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotImplemented as MethodNotImplemented
 
 from api.auth.passwords import HASHES_AT_ONCE
-from api.config import ROOT, threads_of_one_kind
+from api.config import API_PREFIX, ROOT, threads_of_one_kind
 from api.db.transactions import SAFE_METHODS
 from api.metrics import Metrics, begin_at_zero
 from api.web.json_body import SIZE_MAXIMUM
@@ -208,13 +208,11 @@ class Front:
         await self._refusing.run(self._respond, environ, protocol)
 
     def _lane_of(self, method: str, path: str) -> EventLoopLane | Lane:
-        """Return the lane of a request. Requests without an operation (404, 405) share one.
-
-        Paths are compared by their ends, because a proxy may leave a prefix.
-        """
+        """Return the lane of a request. Requests without an operation (404, 405) share one."""
         if method in self._methods_in_loop:
             return self._in_loop
-        if any(method == each and path.endswith(end) for each, end in self._hashing_paths):
+        path = path[max(path.rfind(API_PREFIX), 0) :]  # A proxy may leave a prefix before it.
+        if (method, path) in self._hashing_paths:
             return self._hashing
         if method not in SAFE_METHODS:
             return self._writing
@@ -338,9 +336,9 @@ def hashing_paths(app: Flask) -> set[tuple[str, str]]:
     return found
 
 
-def serve_forever(app: Flask) -> None:
-    """Run granian with the application's settings."""
-    host, port = app.config["HOST"], app.config["PORT"]
+def serve_forever(config: Mapping[str, Any]) -> None:
+    """Run granian with the settings of the application."""
+    host, port = config["HOST"], config["PORT"]
     server = Granian(
         "wsgi:front",
         factory=True,
@@ -351,11 +349,11 @@ def serve_forever(app: Flask) -> None:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(max_buffer_size=HEADERS_MAXIMUM),
         websockets=False,
-        workers=app.config["WORKERS"],
+        workers=config["WORKERS"],
         backpressure=connections_maximum(),
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
-        workers_kill_timeout=app.config["STOP_SECONDS"],
+        workers_kill_timeout=config["STOP_SECONDS"],
         working_dir=ROOT,
     )
     gc.freeze()  # Workers share the memory of all objects so far, and no collection walks them.

@@ -115,7 +115,7 @@ def serve() -> None:
     from api.server import serve_forever  # Other commands do not load granian.
 
     _ensure_suitable_database()
-    serve_forever(current_app)
+    serve_forever(current_app.config)
 
 
 @click.command("rebuild-search")

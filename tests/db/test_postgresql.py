@@ -279,7 +279,7 @@ class TestServe:
         ready = app.test_client().get("/readyz")
 
         assert (ended.exit_code, ended.output) == (0, "")
-        serve_forever.assert_called_once_with(app)
+        serve_forever.assert_called_once_with(app.config)
         assert (missing.status_code, ready.status_code) == (503, 200)
 
     def test_does_not_start_with_an_unsuitable_database(
@@ -302,7 +302,7 @@ class TestServe:
         ended = app.test_cli_runner().invoke(args=["serve"])
 
         assert ended.output == "The database is read-only: reads succeed, writes do not.\n"
-        serve_forever.assert_called_once_with(app)
+        serve_forever.assert_called_once_with(app.config)
 
 
 @pytest.fixture

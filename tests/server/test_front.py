@@ -311,10 +311,13 @@ def test_a_password_is_expected_behind_the_prefix_of_a_proxy(
     assert (front._lane_of(method, path) is front._hashing) == takes
 
 
-def test_reads_in_threads_have_a_lane_for_each_operation_and_one_for_all_other_paths(new_app: Any) -> None:
+@pytest.mark.parametrize("prefix", ["", "/blog", PREFIX])
+def test_reads_in_threads_have_a_lane_for_each_operation_and_one_for_all_other_paths(
+    new_app: Any, prefix: str
+) -> None:
     front = Front(new_app("postgresql://localhost/none"))
     posts, users, nothing, nowhere = (
-        front._lane_of("GET", f"{PREFIX}/{path}") for path in ("posts", "users", "nothing", "nowhere")
+        front._lane_of("GET", f"{prefix}{PREFIX}/{path}") for path in ("posts", "users", "nothing", "nowhere")
     )
 
     assert posts is front._lane_of("GET", f"{PREFIX}/posts")
