@@ -19,8 +19,8 @@ from api.models import WaitingEmail
 # Interval at which a process looks for emails to try again, and for those of a process that died.
 POLL_SECONDS = 5
 # The delay before the second attempt. It doubles with each attempt, up to a quarter of the kind's patience: a
-# later request for the same email does not change when it is due. It is longer than passing an email to the
-# server takes, so that no other process sends the email meanwhile.
+# later request for the same email does not change when it is due. Each delay is longer than passing an email
+# to the server takes, so that no other process sends it meanwhile.
 RETRY_DELAY = timedelta(seconds=30)
 RETRY_DELAY_MAXIMUM = timedelta(hours=1)
 # The pause after an error of the mail server or the database. It doubles each time the mail server refuses a
