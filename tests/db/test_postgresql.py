@@ -367,6 +367,14 @@ class TestReadOnlyConnection:
         assert response.status_code in {200, 201}
         assert len(client.get("/posts").json["items"]) == (method == "post")
 
+    def test_is_replaced_by_a_sign_in_without_an_error(self, app: Flask, ann: Account) -> None:
+        with standby(app):
+            pass
+
+        response = ContractClient(app).post("/tokens", auth=("ann", ann.password))
+
+        assert response.status_code == 200
+
     def test_still_serves_reads(self, app: Flask, ann: Account) -> None:
         client = ContractClient(app)
         with standby(app):

@@ -225,14 +225,17 @@ class TestDatabase:
         assert_problem(response, 503, "unavailable")
         assert response.headers["Retry-After"]
 
-    def test_that_closes_all_connections_is_asked_again_for_a_sign_in(self, new_migrated_app: NewApp) -> None:
-        app = new_migrated_app("postgresql")
+    def test_that_closes_all_connections_is_asked_again_for_a_sign_in_which_is_charged_once(
+        self, new_migrated_app: NewApp
+    ) -> None:
+        app = new_migrated_app("postgresql", RATE_LIMIT_SIGN_IN="9/minute")
         ann = Factory(app).user("ann")
 
         with during_request(app, partial(end_connections, app), "checkout"):
             response = ContractClient(app).post("/tokens", auth=("ann", ann.password))
 
         assert response.status_code == 200
+        assert '"sign_in";r=8;' in response.headers["RateLimit"]
 
     @pytest.mark.parametrize(
         ("method", "json", "status", "when"),
