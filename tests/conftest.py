@@ -57,8 +57,8 @@ def is_slow(item: pytest.Item) -> bool:  # pragma: no cover -- only in fast runs
     """Return whether fast runs leave out a test."""
     marks = {mark.name for mark in item.iter_markers()}
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    places = {item.path.parent.name, *getattr(item, "fixturenames", ())}
-    starts_process = places & {"server", "start_module"}
+    folder_and_fixtures = {item.path.parent.name, *getattr(item, "fixturenames", ())}
+    starts_process = folder_and_fixtures & {"server", "start_module"}
     return bool(marks & {"slow", "hypothesis"} or starts_process) or "postgresql" in parameters.values()
 
 

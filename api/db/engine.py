@@ -12,7 +12,7 @@ from api.db.extension import db, migrate
 from api.db.replicas import Replicas
 from api.db.sqlite_file import DriverConnection, SQLiteFile
 from api.db.sqlite_write_lock import SQLiteWriteLock
-from api.db.transactions import in_autocommit
+from api.db.transactions import dialect_name, in_autocommit
 
 
 def init_app(app: Flask) -> None:
@@ -63,7 +63,7 @@ def is_read_only() -> bool:
     older ones may lead to the former primary after a failover. On SQLite, the process must be allowed to
     write to the file and to its folder.
     """
-    if db.engine.dialect.name == "sqlite":
+    if dialect_name() == "sqlite":
         file = Path(str(db.engine.url.database))
         return any(path.exists() and not os.access(path, os.W_OK) for path in (file, file.parent))
     for _ in range(2):

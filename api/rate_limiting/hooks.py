@@ -160,13 +160,14 @@ def _account(request: ApiRequest) -> str | None:
     return _account_key(claims[3]) if claims else None
 
 
+@retry_rolled_back  # A hook is not retried as a view is.
 def _account_named(name: str) -> str:
     """Return the key of the account with a username or email address; a hash of the name if there is none.
 
     Both are counted alike, so that the response does not reveal whether an account exists.
     """
     login = folded_login(name)
-    user_id, *_ = retry_rolled_back(account_with_login)(login)  # A hook is not retried as a view is.
+    user_id, *_ = account_with_login(login)
     return sha256(login.encode()).hexdigest() if user_id is None else _account_key(user_id)
 
 
