@@ -30,9 +30,9 @@ import jwt
 import orjson
 from sqlalchemy import create_engine, text
 
+from api.config import API_PREFIX
 from benchmarks.load import Load, Request, load, request_bytes
 from benchmarks.servers import (
-    API_PREFIX,
     DATABASES,
     SECRET,
     SERVE,

@@ -16,17 +16,9 @@ from multiprocessing import get_context
 import click
 import orjson
 
+from api.config import API_PREFIX
 from benchmarks.load import Load, Request, load, milliseconds, request_bytes
-from benchmarks.servers import (
-    API_PREFIX,
-    DATABASES,
-    SECRET,
-    SERVE,
-    Server,
-    run_flask,
-    running_database,
-    running_server,
-)
+from benchmarks.servers import DATABASES, SECRET, SERVE, Server, run_flask, running_database, running_server
 
 CONNECTIONS = (1, 8, 64, 256)
 SECONDS = 3.0

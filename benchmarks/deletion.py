@@ -13,12 +13,12 @@ from flask import Flask
 from sqlalchemy import String, cast, insert, literal, select, update
 
 from api.app import create_app
-from api.config import Config
+from api.config import API_PREFIX, Config
 from api.db import db, utc_now
 from api.dev.seed import analyze
 from api.models import Follow, User
 from benchmarks.large_databases import run
-from benchmarks.servers import API_PREFIX, DATABASES, SETTINGS, running_database
+from benchmarks.servers import DATABASES, SETTINGS, running_database
 from tests.support.databases import disable_triggers
 
 CELEBRITY = {"username": "celebrity", "email": "celebrity@example.org", "password": "9 green horses"}

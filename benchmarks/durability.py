@@ -41,9 +41,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 from werkzeug.datastructures import Authorization
 
+from api.config import API_PREFIX
 from api.db import db
 from api.models import Follow, Like, Post, User
-from benchmarks.servers import API_PREFIX, DATABASES, SETTINGS, Database, PostgreSQL, running_database
+from benchmarks.servers import DATABASES, SETTINGS, Database, PostgreSQL, running_database
 from tests.support.factories import PASSWORD
 from tests.support.processes import ModuleProcess
 from tests.support.server import Server, migrate, running_server

@@ -29,7 +29,8 @@ import orjson
 import psycopg
 from psycopg.rows import scalar_row
 
-from benchmarks.servers import API_PREFIX, SECRET, SERVE, Server, running_server
+from api.config import API_PREFIX
+from benchmarks.servers import SECRET, SERVE, Server, running_server
 from tests.support.server import migrate
 from tests.support.standby import Cluster, running_cluster
 

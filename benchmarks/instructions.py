@@ -23,7 +23,8 @@ from unittest.mock import patch
 from sqlalchemy import create_engine, text
 from werkzeug.test import Client, EnvironBuilder
 
-from benchmarks.servers import API_PREFIX, SECRET, SETTINGS, SQLite, run_flask
+from api.config import API_PREFIX
+from benchmarks.servers import SECRET, SETTINGS, SQLite, run_flask
 
 REQUESTS = 100
 POSTS = 20_000

@@ -32,7 +32,7 @@ import psycopg
 from sqlalchemy import event, func, select
 
 from api.app import create_app
-from api.config import Config
+from api.config import API_PREFIX, Config
 from api.db import db
 from api.models import Entity, User
 from benchmarks.large_databases import (
@@ -44,7 +44,7 @@ from benchmarks.large_databases import (
     most_followed,
     most_liked,
 )
-from benchmarks.servers import API_PREFIX, DATABASES, SETTINGS, Database, running_database
+from benchmarks.servers import DATABASES, SETTINGS, Database, running_database
 from tests.support.statements import Statement, recorded_statements
 
 ROUNDS = 20

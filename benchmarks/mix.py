@@ -7,8 +7,9 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple, TypeVar
 
+from api.config import API_PREFIX
 from benchmarks.load import Request, request_bytes
-from benchmarks.servers import API_PREFIX, SECRET, Server
+from benchmarks.servers import SECRET, Server
 
 T = TypeVar("T")
 

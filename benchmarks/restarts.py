@@ -22,9 +22,9 @@ import click
 import orjson
 from sqlalchemy import create_engine, text
 
+from api.config import API_PREFIX
 from benchmarks.load import Load, Request, load, milliseconds, request_bytes
 from benchmarks.servers import (
-    API_PREFIX,
     DATABASES,
     SECRET,
     SERVE,

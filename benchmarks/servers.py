@@ -21,9 +21,8 @@ import orjson
 import psutil
 
 from api import config
-from api.config import ROOT
+from api.config import API_PREFIX, ROOT
 
-API_PREFIX = "/api/v1"
 START_SECONDS = 60
 SERVE = "python -m flask serve"
 # Signs in to the seeded users, and signs the tokens of all servers.

@@ -22,8 +22,9 @@ from multiprocessing import get_context
 
 import click
 
+from api.config import API_PREFIX
 from benchmarks.load import Request, load, milliseconds, request_bytes
-from benchmarks.servers import API_PREFIX, SECRET, Server, running_service
+from benchmarks.servers import SECRET, Server, running_service
 
 RATE = 100
 CONNECTIONS = 32
