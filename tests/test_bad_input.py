@@ -6,7 +6,7 @@ cannot depend on the database; those tests run on SQLite only.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -18,7 +18,6 @@ from itsdangerous import URLSafeSerializer
 from werkzeug.test import TestResponse
 
 from api.auth.signing import signed
-from tests.conftest import migrated
 from tests.operations import OPERATIONS, Operation, cases
 from tests.support.contract import ContractClient
 from tests.support.databases import no_sql, on_sqlite
@@ -54,10 +53,9 @@ def send(client: ContractClient, world: World) -> Send:
 
 
 @pytest.fixture(scope="module")
-def fixed_app(new_database_url: Callable[[str], str]) -> Iterator[Flask]:
+def fixed_app(shared_app: Callable[..., Flask], new_migrated_database_url: Any) -> Flask:
     """The application on an SQLite database of its own, for requests that change no row."""
-    with migrated(new_database_url("sqlite")) as app:
-        yield app
+    return shared_app(new_migrated_database_url("sqlite"))
 
 
 @pytest.fixture(scope="module")

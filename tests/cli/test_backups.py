@@ -18,7 +18,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.db import db, sqlite_backup
-from tests.conftest import migrated
 from tests.support.contract import PREFIX
 from tests.support.factories import PASSWORD, Account, Factory
 from tests.support.processes import ModuleProcess
@@ -28,20 +27,10 @@ from tests.support.wait import wait_until
 Run = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with all tables."""
-    path = tmp_path_factory.mktemp("migrated") / "test.db"
-    with migrated(f"sqlite:///{path}"):
-        return path
-
-
 @pytest.fixture
-def app(
-    new_app: Callable[..., Flask], migrated_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Flask:
+def app(new_migrated_app: Callable[..., Flask]) -> Flask:
     """An application on a database file of its own."""
-    return new_app(f"sqlite:///{shutil.copy(migrated_file, tmp_path_factory.mktemp('database'))}")
+    return new_migrated_app("sqlite")
 
 
 @pytest.fixture

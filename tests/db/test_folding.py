@@ -15,9 +15,10 @@ from sqlalchemy import String, func, select
 from api.db import db
 from api.db.folding import folded
 from api.models import User
-from tests.conftest import DATABASES, clear_tables, migrated
+from tests.conftest import DATABASES, clear_tables, created_apps
 from tests.support.contract import ContractClient
 from tests.support.factories import PASSWORD, Factory
+from tests.support.server import migrate
 
 LOCALES = Path("/usr/share/i18n/locales")
 BUILTIN_LOCALE = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
@@ -39,8 +40,10 @@ def turkish_app() -> Iterator[Flask]:
         subprocess.run(["localedef", "-i", "tr_TR", "-f", "UTF-8", locale], check=True)  # noqa: S607
         environment.setenv("LOCPATH", name)
         server = get_server(folder / "data")
-        with migrated(new_database(server, TURKISH_LOCALE)) as app:
-            yield app
+        url = new_database(server, TURKISH_LOCALE)
+        migrate(url)
+        with created_apps() as make:
+            yield make(url)
         server.cleanup()
 
 

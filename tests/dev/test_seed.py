@@ -1,6 +1,6 @@
 """`flask seed` inserts rows in bulk that equal those that requests insert."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from api.models import Entity, Follow, Like, Post, User
 from api.posts.entities import entities_in
 from api.posts.schemas import PostCreateSchema
 from api.users.schemas import UserCreateSchema
-from tests.conftest import DATABASES, migrated
+from tests.conftest import DATABASES
 from tests.support.contract import ContractClient
 from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.factories import PASSWORD, Factory
@@ -64,10 +64,11 @@ IMPOSSIBLE = [
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def migrated_app(request: pytest.FixtureRequest, new_database_url: Any) -> Iterator[Flask]:
+def migrated_app(
+    request: pytest.FixtureRequest, shared_app: Callable[..., Flask], new_migrated_database_url: Any
+) -> Flask:
     """An application on a separate database, because the planner's statistics outlive the rows."""
-    with migrated(new_database_url(request.param)) as app:
-        yield app
+    return shared_app(new_migrated_database_url(request.param))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class TestDemo:
     def test_fails_if_one_of_its_ports_is_in_use(
         self, taken: int, tmp_path: Path, start_module: Callable[..., ModuleProcess]
     ) -> None:
-        port = free_port()
+        port = free_port(2)
         with socket.create_server(("127.0.0.1", port + taken)):
             process = start_module("examples.demo", str(tmp_path / "demo.db"), PORT=str(port))
             assert process.end() == 1

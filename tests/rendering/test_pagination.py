@@ -13,7 +13,7 @@ from sqlalchemy import delete, text
 
 from api.db import db
 from api.models import Post, User
-from tests.conftest import DATABASES, migrated
+from tests.conftest import DATABASES
 from tests.operations import ANYONE, Listing, Operation, list_cases
 from tests.support.contract import PREFIX, ContractClient
 from tests.support.factories import Account, Factory
@@ -321,11 +321,11 @@ def parameters_of(listing: Listing) -> dict[str, str]:
 
 @pytest.fixture(scope="module", params=DATABASES)
 def filled_app(
-    request: pytest.FixtureRequest, new_database_url: Callable[[str], str]
-) -> Iterator[tuple[Flask, LargeWorld]]:
+    request: pytest.FixtureRequest, shared_app: Callable[..., Flask], new_migrated_database_url: Any
+) -> tuple[Flask, LargeWorld]:
     """The application on a database of its own, and the rows in it, which tests only read."""
-    with migrated(new_database_url(request.param)) as app:
-        yield app, make_large_world(app, Factory(app).user("user7"), 50)
+    app = shared_app(new_migrated_database_url(request.param))
+    return app, make_large_world(app, Factory(app).user("user7"), 50)
 
 
 class TestEveryList:
@@ -426,11 +426,11 @@ SLOW_FEED = re.compile(r"\bSCAN (posts|users|follows)")
 
 @pytest.fixture(scope="module", params=DATABASES)
 def large_app(
-    request: pytest.FixtureRequest, new_database_url: Callable[[str], str]
-) -> Iterator[tuple[Flask, LargeWorld]]:
+    request: pytest.FixtureRequest, shared_app: Callable[..., Flask], new_migrated_database_url: Any
+) -> tuple[Flask, LargeWorld]:
     """The application on a database so large that an index is fastest, and the rows in it."""
-    with migrated(new_database_url(request.param)) as app:
-        yield app, make_large_world(app, Factory(app).user("user7"), 2_000)
+    app = shared_app(new_migrated_database_url(request.param))
+    return app, make_large_world(app, Factory(app).user("user7"), 2_000)
 
 
 @needs_sql_json
