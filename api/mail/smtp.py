@@ -70,16 +70,15 @@ def _server(mail_url: str) -> Iterator[smtplib.SMTP]:
     """
     url = urlsplit(mail_url)
     host, port = url.hostname or "", url.port or PORTS[url.scheme]
-    tls = ssl.create_default_context()
     is_encrypted = url.scheme == "smtps"
     with (
-        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=tls)
+        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context())
         if is_encrypted
         else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
     ) as server:
         server.ehlo()
         if not is_encrypted and server.has_extn("starttls"):
-            server.starttls(context=tls)
+            server.starttls(context=ssl.create_default_context())
             is_encrypted = True
         if url.username and not is_encrypted:
             raise smtplib.SMTPNotSupportedError
