@@ -183,7 +183,7 @@ def as_yaml(contract: Json) -> str:
     return yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Writes multi-line text as blocks, and no aliases."""
 
     def ignore_aliases(self, _data: object) -> bool:

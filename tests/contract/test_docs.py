@@ -7,7 +7,6 @@ from urllib.parse import urljoin
 
 import orjson
 import pytest
-import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -47,7 +46,7 @@ class TestDocument:
         response = site.get("/openapi.json")
 
         assert response.content_type == "application/json"
-        assert orjson.loads(response.data) == CONTRACT == yaml.safe_load(CONTRACT_FILE.read_bytes())
+        assert orjson.loads(response.data) == CONTRACT
 
     @pytest.mark.parametrize("path", PATHS)
     def test_is_not_sent_again_if_unchanged(self, site: FlaskClient, path: str) -> None:
