@@ -3,14 +3,14 @@
 import copy
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 from flask.testing import FlaskClient
-from jsonschema import Draft202012Validator, FormatChecker
-from referencing import Registry
-from referencing.jsonschema import DRAFT202012
+from jsonschema_rs import Draft202012Validator, Registry
 from werkzeug.test import TestResponse
 
 CONTRACT_FILE = Path(__file__).parents[2] / "openapi.yaml"
@@ -51,7 +51,7 @@ PATHS: list[tuple[re.Pattern[str], dict[str, Any]]] = [
     (re.compile(PREFIX + re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))), CONTRACT["paths"][template])
     for template in sorted(CONTRACT["paths"], key=lambda template: template.count("{"))
 ]
-REGISTRY: Any = Registry().with_resource(URI, DRAFT202012.create_resource(_closed(CONTRACT)))
+REGISTRY = Registry([(URI, _closed(CONTRACT))])
 
 
 def resolve(node: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +84,13 @@ def schema_errors(schema: dict[str, Any], value: Any) -> list[str]:
     """Return the errors of a value by a schema of the contract."""
     reference = schema.get("$ref")
     rooted = {"$ref": f"{URI}{reference}"} if reference else schema
-    validator = Draft202012Validator(rooted, registry=REGISTRY, format_checker=FormatChecker())
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+    errors = _validator(orjson.dumps(rooted)).iter_errors(value)
+    return [f"{error.instance_path}: {error.message}" for error in errors]
+
+
+@cache
+def _validator(schema: bytes) -> Draft202012Validator:
+    return Draft202012Validator(orjson.loads(schema), registry=REGISTRY, validate_formats=True)
 
 
 def check(method: str, path: str, response: TestResponse) -> None:
