@@ -386,6 +386,7 @@ class TestSecretKey:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert list(path.parent.iterdir()) == [path]
 
+    @pytest.mark.slow
     def test_is_the_same_for_all_processes_that_start_together(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/x.db"
 
