@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from random import getrandbits
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface
@@ -21,6 +21,7 @@ from api.db.transactions import SAFE_METHODS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.local import LocalProxy
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 DEFAULT_HEADERS = (
@@ -127,4 +128,4 @@ class Microblog(Flask):
 
 # Returns the object behind Flask's proxy `request`. Attribute access through the proxy took 20 % of the time
 # of a request for one post.
-current_request: Callable[[], ApiRequest] = request._get_current_object  # type: ignore[attr-defined]
+current_request: Callable[[], ApiRequest] = cast("LocalProxy[ApiRequest]", request)._get_current_object
