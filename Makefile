@@ -1,7 +1,7 @@
 # make run             the service, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
 # make demo            the service with fake data, and an app that uses it, on http://127.0.0.1:8001
 # make test            all tests, on SQLite and on PostgreSQL
-# make test-fast       without PostgreSQL and slow tests, in one to two minutes
+# make test-fast       without PostgreSQL and slow tests, in about a minute
 # make test-reference  the fast tests of the resources, with the reference renderer
 # make clients         the tests of the TypeScript client; needs Node.js 20 or later
 # make sdks            generate SDKs in four languages, compile them, and use each (3 to 10 minutes)

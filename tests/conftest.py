@@ -39,11 +39,13 @@ from tests.support.wait import TIMEOUT_SECONDS
 DATABASES = ["sqlite", "postgresql"]
 SECRET_KEY = "for tests only, for tests only, for tests only"
 # The databases of tests need not survive a crash of the machine, so that commits do not wait for the disk.
+# PostgreSQL resolves deadlocks, which some tests cause, sooner than after a second.
 SQLITE_SETTINGS = "PRAGMA synchronous = OFF"
 POSTGRESQL_SETTINGS = """
     ALTER SYSTEM SET fsync = off;
     ALTER SYSTEM SET synchronous_commit = off;
     ALTER SYSTEM SET full_page_writes = off;
+    ALTER SYSTEM SET deadlock_timeout = '100ms';
     SELECT pg_reload_conf();
 """
 
@@ -60,6 +62,12 @@ def is_slow(item: pytest.Item) -> bool:  # pragma: no cover -- only in fast runs
     folder_and_fixtures = {item.path.parent.name, *getattr(item, "fixturenames", ())}
     starts_process = folder_and_fixtures & {"server", "start_module"}
     return bool(marks & {"slow", "hypothesis"} or starts_process) or "postgresql" in parameters.values()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes that run tests: slow tests often wait, for servers and browsers."""
+    processors = os.cpu_count() or 1
+    return processors if config.getoption("fast") else processors + 1
 
 
 @pytest.hookimpl(trylast=True)  # After hypothesis has marked its tests.

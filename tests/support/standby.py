@@ -74,8 +74,10 @@ class Cluster:
         """Kill all processes of the primary."""
         file = self.primary_socket / "data" / "postmaster.pid"
         postmaster = psutil.Process(int(file.read_text("ascii").split()[0]))
-        for process in [postmaster, *postmaster.children()]:
+        processes = [postmaster, *postmaster.children()]
+        for process in processes:
             process.kill()
+        psutil.wait_procs(processes)
         file.unlink()
 
     def return_primary(self) -> None:
