@@ -8,7 +8,7 @@ browsers, or take longer than a second.
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
@@ -64,9 +64,10 @@ def is_slow(item: pytest.Item) -> bool:  # pragma: no cover -- only in fast runs
     return bool(marks & {"slow", "hypothesis"} or starts_process) or "postgresql" in parameters.values()
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of processes that run tests: slow tests often wait, for servers and browsers."""
-    processors = os.cpu_count() or 1
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """Add a process to those that run tests: slow tests often wait, for servers and browsers."""
+    processors = yield
     return processors if config.getoption("fast") else processors + 1
 
 
