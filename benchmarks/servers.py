@@ -164,11 +164,7 @@ class PostgreSQL:
 
     def kill(self) -> None:
         """End all processes of the server by SIGKILL."""
-        processes = [self._postmaster, *self._postmaster.children(recursive=True)]
-        for process in processes:  # First the postmaster, which would restart the others.
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes)
+        kill_postgresql(self._postmaster)
 
     def start(self) -> None:
         """Start the server again."""
@@ -178,6 +174,15 @@ class PostgreSQL:
     def stop(self) -> None:
         """Stop the server."""
         self._server.cleanup()
+
+
+def kill_postgresql(postmaster: psutil.Process) -> None:
+    """End all processes of a PostgreSQL server by SIGKILL, and wait until they have ended."""
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:  # First the postmaster, which would restart the others.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes)
 
 
 Database: TypeAlias = SQLite | PostgreSQL

